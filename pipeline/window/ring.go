@@ -1,0 +1,170 @@
+package window
+
+import (
+	"math/bits"
+
+	"github.com/sluice-risk/sluice/pipeline/payment"
+)
+
+// elem is one item of an entity's ring: 24 bytes, without pointers.
+type elem struct {
+	time   payment.Time
+	amount int64  // minor units of the base currency, if based
+	ref    uint64 // the number of the transaction or outcome, and basedBit
+}
+
+const basedBit = 1 << 63
+
+func (e *elem) number() uint32 { return uint32(e.ref) }
+
+// ring is a queue of elems ordered by (time, arrival) in a block of an arena.
+// Its elems have absolute indexes, first to first+n-1, that do not change when
+// old ones are dropped at the front.
+type ring struct {
+	first uint64
+	n     uint32
+	block uint32 // where the block begins in the arena, in units of smallBlock
+	class uint8  // the block holds smallBlock<<class elems; 0xff: no block yet
+}
+
+const (
+	smallBlock = 4       // elems
+	pageElems  = 1 << 15 // elems of an arena page; a larger block gets a page of its own
+)
+
+// arena gives out blocks of elems in powers of two, from pages that the garbage
+// collector need not scan.
+type arena struct {
+	pages  [][]elem
+	shared bool // there is a page for small blocks
+	page   int  // the last such page
+	used   int  // units used in it
+	free   [33][]uint32
+}
+
+const unitsPerPage = pageElems / smallBlock
+
+// alloc returns the address of a block of smallBlock<<class elems: the page
+// number times unitsPerPage, plus the unit in the page.
+func (a *arena) alloc(class uint8) uint32 {
+	if f := a.free[class]; len(f) > 0 {
+		block := f[len(f)-1]
+		a.free[class] = f[:len(f)-1]
+		return block
+	}
+	units := 1 << class
+	if units >= unitsPerPage {
+		a.pages = append(a.pages, make([]elem, units*smallBlock))
+		return uint32((len(a.pages) - 1) * unitsPerPage)
+	}
+	if !a.shared || a.used+units > unitsPerPage {
+		a.pages = append(a.pages, make([]elem, pageElems))
+		a.shared, a.page, a.used = true, len(a.pages)-1, 0
+	}
+	block := uint32(a.page*unitsPerPage + a.used)
+	a.used += units
+	return block
+}
+
+func (a *arena) release(block uint32, class uint8) {
+	if 1<<class >= unitsPerPage { // a page of its own: give the memory back, keep the number
+		a.pages[block/unitsPerPage] = nil
+		return
+	}
+	a.free[class] = append(a.free[class], block)
+}
+
+func (a *arena) block(block uint32, class uint8) []elem {
+	page, unit := block/unitsPerPage, int(block%unitsPerPage)
+	return a.pages[page][unit*smallBlock : unit*smallBlock+smallBlock<<class]
+}
+
+// at returns the elem with absolute index i.
+func (r *ring) at(a *arena, i uint64) *elem {
+	b := a.block(r.block, r.class)
+	return &b[i&uint64(len(b)-1)]
+}
+
+func (r *ring) end() uint64 { return r.first + uint64(r.n) }
+
+// firstAfter returns the index of the first elem later than t, at or after from.
+func (r *ring) firstAfter(a *arena, t payment.Time, from, to uint64) uint64 {
+	for from < to {
+		mid := from + (to-from)/2
+		if r.at(a, mid).time > t {
+			to = mid
+		} else {
+			from = mid + 1
+		}
+	}
+	return from
+}
+
+// find returns the index of the elem with this time and number.
+func (r *ring) find(a *arena, t payment.Time, number uint32) (uint64, bool) {
+	for i := r.firstAfter(a, t-1, r.first, r.end()); i < r.end(); i++ {
+		switch e := r.at(a, i); {
+		case e.time != t:
+			return 0, false
+		case e.number() == number:
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// insert puts e behind all elems that are not later, and returns its index.
+func (r *ring) insert(a *arena, e elem) uint64 {
+	r.grow(a)
+	b := a.block(r.block, r.class)
+	mask := uint64(len(b) - 1)
+	i := r.end()
+	for i > r.first && b[(i-1)&mask].time > e.time {
+		b[i&mask] = b[(i-1)&mask]
+		i--
+	}
+	b[i&mask] = e
+	r.n++
+	return i
+}
+
+// grow makes room for one more elem.
+func (r *ring) grow(a *arena) {
+	if r.n == 0 && r.class == noBlock {
+		r.class = 0
+		r.block = a.alloc(0)
+		return
+	}
+	if int(r.n) < smallBlock<<r.class {
+		return
+	}
+	r.move(a, r.class+1)
+}
+
+const noBlock = 0xff
+
+// move takes the elems to a block of another class.
+func (r *ring) move(a *arena, class uint8) {
+	block := a.alloc(class)
+	from, to := a.block(r.block, r.class), a.block(block, class)
+	for i := r.first; i < r.end(); i++ {
+		to[i&uint64(len(to)-1)] = from[i&uint64(len(from)-1)]
+	}
+	a.release(r.block, r.class)
+	r.block, r.class = block, class
+}
+
+// dropBefore drops the elems at the front that are not later than t, and gives
+// room back when three quarters of the block are empty.
+func (r *ring) dropBefore(a *arena, t payment.Time) {
+	if r.n == 0 || r.at(a, r.first).time > t {
+		return
+	}
+	for r.n > 0 && r.at(a, r.first).time <= t {
+		r.first++
+		r.n--
+	}
+	if want := uint8(max(0, bits.Len32(max(r.n, 1)-1)-2) + 1); want < r.class {
+		r.move(a, want)
+	}
+}
