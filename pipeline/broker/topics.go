@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// Topic is a topic that must exist, and how to make it if it may be made.
+type Topic struct {
+	Name        string
+	Partitions  int               // 0: as the broker has it
+	Replication int               // 0: as the broker has it
+	Configs     map[string]string // such as retention.ms
+}
+
+// MissingTopicsError lists all topics that are needed and do not exist.
+type MissingTopicsError struct{ Topics []string }
+
+func (e *MissingTopicsError) Error() string {
+	return "topics are missing: " + strings.Join(e.Topics, ", ")
+}
+
+// EnsureTopics checks that all topics exist and every partition of them has a leader, and waits for the latter.
+// Missing ones are made if create is set, else all of them are named in one *MissingTopicsError.
+// A topic that exists is left as it is, whatever its settings.
+func (c *Conn) EnsureTopics(ctx context.Context, topics []Topic, create bool) error {
+	var names []string
+	for _, t := range topics {
+		names = append(names, t.Name)
+	}
+	missing, err := c.missing(ctx, names)
+	if err == nil && len(missing) > 0 { // the layout may be older than the topics
+		c.transport.CloseIdleConnections()
+		missing, err = c.missing(ctx, names)
+	}
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 && !create {
+		return c.named("look for topics", &MissingTopicsError{Topics: missing})
+	}
+	if len(missing) > 0 {
+		topics = slices.Clone(topics)
+		topics = slices.DeleteFunc(topics, func(t Topic) bool { return !slices.Contains(missing, t.Name) })
+		if err := c.createTopics(ctx, topics); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if _, err := c.Partitions(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing returns the names that the cluster does not know, in the order given.
+func (c *Conn) missing(ctx context.Context, names []string) (missing []string, err error) {
+	err = c.retry(ctx, "look for topics", func() error {
+		missing = nil
+		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+		if err != nil {
+			c.refresh()
+			return err
+		}
+		for _, t := range res.Topics {
+			if t.Error == kafka.UnknownTopicOrPartition {
+				missing = append(missing, t.Name)
+			}
+		}
+		return nil
+	})
+	return missing, err
+}
+
+func (c *Conn) createTopics(ctx context.Context, topics []Topic) error {
+	var req kafka.CreateTopicsRequest
+	for _, t := range topics {
+		k := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: t.Replication}
+		if t.Partitions == 0 {
+			k.NumPartitions = -1
+		}
+		if t.Replication == 0 {
+			k.ReplicationFactor = -1
+		}
+		for _, name := range slices.Sorted(maps.Keys(t.Configs)) {
+			k.ConfigEntries = append(k.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: t.Configs[name]})
+		}
+		req.Topics = append(req.Topics, k)
+	}
+	return c.retry(ctx, "create topics", func() error {
+		res, err := c.client.CreateTopics(ctx, &req)
+		if err != nil {
+			return err
+		}
+		for _, t := range topics {
+			if err := res.Errors[t.Name]; err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
+				return fmt.Errorf("topic %s: %w", t.Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Partitions returns how many partitions the topic has. It waits until each of them has a leader.
+func (c *Conn) Partitions(ctx context.Context, topic string) (n int, err error) {
+	err = c.retry(ctx, "partitions of "+topic, func() error {
+		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+		if err != nil {
+			c.refresh()
+			return err
+		}
+		t := res.Topics[0]
+		if t.Error != nil {
+			return t.Error
+		}
+		if len(t.Partitions) == 0 {
+			return kafka.UnknownTopicOrPartition
+		}
+		for _, p := range t.Partitions {
+			if p.Error != nil {
+				return p.Error
+			}
+			if p.Leader.Host == "" {
+				return kafka.LeaderNotAvailable
+			}
+		}
+		n = len(t.Partitions)
+		return nil
+	})
+	return n, err
+}
+
+// OffsetRange is what a partition holds: records from First up to, not including, End.
+type OffsetRange struct{ First, End int64 }
+
+// Offsets returns the first offset that the partition still holds and the one that the next record will get.
+func (c *Conn) Offsets(ctx context.Context, topic string, partition int) (first, end int64, err error) {
+	ranges, err := c.offsets(ctx, topic, []int{partition})
+	if err != nil {
+		return 0, 0, err
+	}
+	return ranges[0].First, ranges[0].End, nil
+}
+
+// TopicOffsets returns the offsets of every partition of the topic, by partition number.
+func (c *Conn) TopicOffsets(ctx context.Context, topic string) ([]OffsetRange, error) {
+	n, err := c.Partitions(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	partitions := make([]int, n)
+	for p := range partitions {
+		partitions[p] = p
+	}
+	return c.offsets(ctx, topic, partitions)
+}
+
+// offsets answers in the order of partitions.
+func (c *Conn) offsets(ctx context.Context, topic string, partitions []int) ([]OffsetRange, error) {
+	var asked []kafka.OffsetRequest
+	for _, p := range partitions {
+		asked = append(asked, kafka.FirstOffsetOf(p), kafka.LastOffsetOf(p))
+	}
+	ranges := make([]OffsetRange, len(partitions))
+	err := c.retry(ctx, "offsets of "+topic, func() error {
+		res, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+		if err != nil {
+			return err
+		}
+		answered := 0
+		for _, p := range res.Topics[topic] {
+			if p.Error != nil {
+				return p.Error
+			}
+			if i := slices.Index(partitions, p.Partition); i >= 0 {
+				ranges[i] = OffsetRange{First: p.FirstOffset, End: p.LastOffset}
+				answered++
+			}
+		}
+		if answered != len(partitions) {
+			return kafka.UnknownTopicOrPartition
+		}
+		return nil
+	})
+	return ranges, err
+}
