@@ -1,0 +1,71 @@
+// Package rules loads what analysts write and decides transactions by it.
+//
+// A ruleset is a folder: features/*.yaml, rules/*.yaml, policy.yaml and
+// rates.yaml, loaded together and named by one hash. Load reports every mistake
+// at its file, line and column, with the line and what to write instead; what
+// loads has no mistake that can be seen without a transaction. An Evaluator
+// decides: the rules that apply to the transaction's type and channel, then
+// points, then the policy.
+//
+// # The language of conditions
+//
+// A condition (`when` of a rule, `where` of a feature, the inside of share(...))
+// is an expression of expr-lang, of which there is here:
+//
+//	names        type, amount, payer.country, card.attempts_10m, attributes.basket_size
+//	texts        "CN" 'CN'            numbers  5 0.25 1_000     truths  true false
+//	money        CNY(10) USD(1.50)    at the rate in force when the ruleset is loaded
+//	logic        and or not  (&& || !)
+//	comparison   == != < <= > >=      also 1 < x < 5
+//	membership   channel in ["qr", "web"]    hour in 0..5    "otp" in auth.methods    not in
+//	texts        contains  startsWith  endsWith  matches "^re"    (the pattern is RE2)
+//	arithmetic   + - * / %            / gives a fraction, % is of whole numbers
+//	functions    has(x)  len(text)  abs(x)  min(a, b, …)  max(a, b, …)
+//	choice       condition ? a : b    x ?? default
+//
+// not binds closer than a comparison: write not (a == b), or a != b. Beside ??
+// another operator needs parentheses: (x ?? 0) > 5.
+//
+// # Names in rules
+//
+// The fields of the transaction by their paths: type, channel, currency,
+// order_id, locale, original_transaction_id; account_id, country, email and
+// phone of payer; account_id, merchant_id, mcc and country of payee; kind,
+// token, bin and bank of instrument; id and country of terminal; id, ip,
+// country, lat and lon of device; auth.methods; attributes.NAME. Of its time:
+// hour (0 to 23) and weekday (1, Monday, to 7), in the policy's time zone. Of its
+// amount: amount, in the base currency, and amount_original, as sent. And every
+// feature: entity, point, name, underscore, window.
+//
+// In where and share, names are facts about one event of the window, as
+// window.Fields documents them: status, amount, type, channel, fraud, …
+//
+// # Money
+//
+// Money is compared with money: amount > 10 is a mistake, amount > CNY(10) is
+// meant. Money times or divided by a number is money, money divided by money is
+// a number, and money plus or minus money is money. Sums, minima and maxima are
+// exact; means, and whatever is multiplied by a fraction, are fractions of the
+// smallest unit. amount_original is compared with an amount in one currency,
+// and is unknown for a transaction in another.
+//
+// # Unknown
+//
+// What a transaction does not say, and what a window cannot know, is absent. As
+// in SQL, a comparison with an absent value is unknown, != included, and so is
+// not unknown; unknown and false is false; unknown or true is true; arithmetic
+// with something absent, and division by zero, is absent. A rule that comes out
+// unknown does not fire, and the decision lists it. x ?? default and has(x) say
+// what absence means:
+//
+//	device.country != payer.country                      not for payments without a device
+//	(device.country ?? "none") != payer.country          for these too
+//	not has(device.id) and amount > CNY(500)
+//
+// An empty list of methods is absent too. last(...) of an identifier, such as the
+// payer's last device, is kept as a hash: it is compared by == or != with the
+// transaction's own identifier of that kind, and never shown.
+//
+// A sum of whole numbers that does not fit 64 bits fails the rule, which then
+// takes no part; the decision lists it and is marked degraded.
+package rules

@@ -1,0 +1,182 @@
+package rules
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Load reads the ruleset in a folder. A folder with mistakes gives all of them
+// as Problems; one that cannot be read, another error.
+func Load(dir string) (*Ruleset, error) {
+	set, err := LoadFS(os.DirFS(dir))
+	var problems Problems
+	if err != nil && !errors.As(err, &problems) {
+		return nil, fmt.Errorf("ruleset %s: %w", dir, err)
+	}
+	return set, err
+}
+
+// LoadFS reads a ruleset as Load does.
+func LoadFS(fsys fs.FS) (*Ruleset, error) {
+	r := &report{}
+	files, err := readFiles(fsys, r)
+	if err != nil {
+		return nil, err
+	}
+	set := build(files, r)
+	if len(r.problems) > 0 {
+		return nil, r.problems.sorted()
+	}
+	return set, nil
+}
+
+// The files of a ruleset that stand alone.
+const (
+	policyFile = "policy.yaml"
+	ratesFile  = "rates.yaml"
+)
+
+// readFiles reads the files that make up a ruleset, sorted by name. What looks
+// as if it belonged to it and would be ignored is a problem: a rule must not be
+// silently left out.
+func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	take := func(name string) error {
+		content, err := fs.ReadFile(fsys, name)
+		files[name] = content
+		return err
+	}
+	top, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range top {
+		name := e.Name()
+		switch {
+		case strings.HasPrefix(name, "."):
+		case name == "features" || name == "rules":
+			inside, err := fs.ReadDir(fsys, name)
+			if err != nil {
+				return nil, err
+			}
+			for _, e := range inside {
+				full := path.Join(name, e.Name())
+				switch {
+				case strings.HasPrefix(e.Name(), "."), isTest(full):
+				case isDir(fsys, full):
+					r.file(full, "move its files to "+name+"/", "a folder inside %s/ is not read", name)
+				case belongs(full, r):
+					if err := take(full); err != nil {
+						return nil, err
+					}
+				}
+			}
+		case isDir(fsys, name):
+			if name == "lists" || name == "model" {
+				r.file(name, "move it away", "%s/ is not supported in this version", name)
+			}
+		case isTest(name):
+		case name == policyFile || name == ratesFile:
+			if err := take(name); err != nil {
+				return nil, err
+			}
+		case name == "schema.yaml":
+			r.file(name, "move it away", "schema.yaml is not supported in this version")
+		case belongs(name, r):
+			r.file(name, didYouMean(name, []string{policyFile, ratesFile, "rules/" + name, "features/" + name}), "this file is not part of a ruleset: rules stand in rules/, features in features/")
+		}
+	}
+	if len(files) == 0 && len(r.problems) == 0 {
+		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, policy.yaml, rates.yaml")
+	}
+	return files, nil
+}
+
+func isTest(name string) bool { return strings.HasSuffix(name, "_test.yaml") }
+
+// belongs reports whether a file is YAML under the ending that is read.
+func belongs(name string, r *report) bool {
+	if other, ok := strings.CutSuffix(name, ".yml"); ok {
+		r.file(name, "rename it to "+other+".yaml", "files ending in .yml are not read")
+	}
+	return strings.HasSuffix(name, ".yaml")
+}
+
+// isDir follows symbolic links.
+func isDir(fsys fs.FS, name string) bool {
+	info, err := fs.Stat(fsys, name)
+	return err == nil && info.IsDir()
+}
+
+// build makes a ruleset of files. With problems in the report, the ruleset is
+// not fit for use.
+func build(files map[string][]byte, r *report) *Ruleset {
+	names := slices.Sorted(maps.Keys(files))
+	parsed := map[string]node{}
+	for _, name := range names {
+		if n, ok := parseYAML(r, newSource(name, files[name]), files[name]); ok {
+			parsed[name] = n
+		}
+	}
+	set := &Ruleset{hash: hashFiles(names, files), policy: defaultPolicy()}
+
+	policy, ownPolicy := parsed[policyFile]
+	if ownPolicy {
+		set.policy.BaseCurrency = baseCurrency(policy, set.policy.BaseCurrency)
+	}
+	set.rates = newRates(set.policy.BaseCurrency)
+	if n, ok := parsed[ratesFile]; ok {
+		readRates(n, set.rates)
+		sum := sha256.Sum256(files[ratesFile])
+		set.ratesVersion = "sha256:" + hex.EncodeToString(sum[:])
+	}
+	set.policy.approveLate(set.rates)
+	if ownPolicy {
+		readPolicy(policy, &set.policy, set.rates)
+	}
+
+	features := newFeatureFiles(set.rates, set.policy.Location)
+	for _, name := range names {
+		if n, ok := parsed[name]; ok && strings.HasPrefix(name, "features/") {
+			features.read(n)
+		}
+	}
+	set.features = features.features
+
+	rules := &ruleFiles{lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, ids: map[string]place{}}
+	for name := range features.broken {
+		if _, ok := rules.lang.names[name]; !ok {
+			rules.lang.names[name] = term[facts]{}
+		}
+	}
+	for _, name := range names {
+		if n, ok := parsed[name]; ok && strings.HasPrefix(name, "rules/") {
+			rules.read(n)
+		}
+	}
+	set.rules = rules.rules
+	for i := range set.rules {
+		set.ids = append(set.ids, set.rules[i].id)
+	}
+	set.live, set.shadow = newIndex(set.rules, live), newIndex(set.rules, shadow)
+	return set
+}
+
+// hashFiles names the content of some files: SHA-256 over, for each in the order
+// of names, its name, its length and its content.
+func hashFiles(names []string, files map[string][]byte) string {
+	h := sha256.New()
+	for _, name := range names {
+		fmt.Fprintf(h, "%s\n%d\n", name, len(files[name]))
+		h.Write(files[name])
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
