@@ -1,0 +1,247 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-risk/sluice/pipeline/payment"
+)
+
+// The oracle recomputes windows from the transactions themselves, by their
+// definition and with no thought of speed. It shares nothing with the gate but
+// the place in the order that the gate says it gave each of them.
+
+// definition is a feature as the ruleset's file and the oracle both read it.
+type definition struct {
+	entity string // a kind, or two joined by _
+	name   string
+	window time.Duration
+	value  string // count, sum, min, max, distinct(kind)
+	where  string // a type of transaction, "" for all
+}
+
+func (d definition) fullName() string { return d.entity + "." + d.name + "_" + d.windowText() }
+
+func (d definition) windowText() string {
+	if d.window%time.Hour == 0 {
+		return fmt.Sprintf("%dh", d.window/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d.window/time.Minute)
+}
+
+// definitions are what the ruleset of the kill test counts.
+func definitions() []definition {
+	var all []definition
+	for _, entity := range []string{"payer", "payee", "device", "card", "terminal", "payer_payee"} {
+		for _, w := range []time.Duration{5 * time.Minute, time.Hour} {
+			all = append(all, definition{entity, "events", w, "count", ""}, definition{entity, "paid", w, "sum", ""})
+		}
+		all = append(all,
+			definition{entity, "payments", 10 * time.Minute, "count", "payment"},
+			definition{entity, "least", 10 * time.Minute, "min", ""},
+			definition{entity, "most", 10 * time.Minute, "max", ""})
+	}
+	return append(all,
+		definition{"payer", "payees", time.Hour, "distinct(payee)", ""},
+		definition{"payee", "payers", time.Hour, "distinct(payer)", ""},
+		definition{"device", "cards", 10 * time.Minute, "distinct(card)", ""},
+		definition{"terminal", "payers", 10 * time.Minute, "distinct(payer)", "payment"})
+}
+
+// exampleRates has one unit of each currency in yuan.
+func exampleRates() map[string]string {
+	return map[string]string{"USD": "7.10", "EUR": "7.80", "HKD": "0.91", "JPY": "0.047", "SGD": "5.30"} // and others have none
+}
+
+// oracleRuleset writes the ruleset of the definitions, and rules that look at them.
+func oracleRuleset(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	var b strings.Builder
+	b.WriteString("features:\n")
+	for _, d := range definitions() {
+		fmt.Fprintf(&b, "  - {entity: %s, name: %s, windows: [%s], value: %s", d.entity, d.name, d.windowText(), d.value)
+		if d.where != "" {
+			fmt.Fprintf(&b, ", where: 'type == %q'", d.where)
+		}
+		b.WriteString("}\n")
+	}
+	// What became of payments is not in the oracle's order; it is asked for at the end.
+	b.WriteString("  - {entity: payer, name: settled, windows: [24h], value: count, where: 'status == \"settled\"'}\n")
+	write(t, dir+"/features/all.yaml", b.String())
+	write(t, dir+"/rules/some.yaml", `rules:
+  - id: busy-payer
+    description: Many payments of one payer in five minutes
+    owner: test
+    when: 'payer.events_5m >= 6'
+    verdict: hold
+    hold: {needs: review, for: 1h, on_expiry: block}
+    reason: BUSY_PAYER
+    detail: "{payer.events_5m} payments"
+  - id: large
+    description: A large sum to one payee
+    owner: test
+    when: 'payer_payee.paid_1h >= CNY(20000)'
+    verdict: block
+    reason: LARGE
+`)
+	b.Reset()
+	b.WriteString("base: CNY\nrates: {")
+	for code, rate := range exampleRates() {
+		fmt.Fprintf(&b, "%s: %s, ", code, rate)
+	}
+	write(t, dir+"/rates.yaml", strings.TrimSuffix(b.String(), ", ")+"}\n")
+	return dir
+}
+
+// oracleEvent is a transaction as the oracle sees it.
+type oracleEvent struct {
+	id       string
+	kind     string
+	time     payment.Time
+	position payment.Position
+	entities map[string]string // kind to identifier
+	base     *big.Int          // minor units of the base currency; nil without a rate
+}
+
+// readEvent reads a transaction with the standard library.
+func readEvent(record []byte) (*oracleEvent, error) {
+	var tx struct {
+		ID        string       `json:"transaction_id"`
+		Type      string       `json:"type"`
+		EventTime payment.Time `json:"event_time"`
+		Amount    struct {
+			Value    int64  `json:"value"`
+			Currency string `json:"currency"`
+		} `json:"amount"`
+		Payer struct {
+			ID string `json:"account_id"`
+		} `json:"payer"`
+		Payee struct {
+			ID string `json:"account_id"`
+		} `json:"payee"`
+		Instrument struct{ Kind, Token string } `json:"instrument"`
+		Device     struct{ ID string }          `json:"device"`
+		Terminal   struct{ ID string }          `json:"terminal"`
+	}
+	if err := json.Unmarshal(record, &tx); err != nil {
+		return nil, err
+	}
+	e := &oracleEvent{id: tx.ID, kind: tx.Type, time: tx.EventTime, entities: map[string]string{
+		"payer": tx.Payer.ID, "payee": tx.Payee.ID, "device": tx.Device.ID, "terminal": tx.Terminal.ID,
+	}}
+	if tx.Instrument.Kind == "card" {
+		e.entities["card"] = tx.Instrument.Token
+	}
+	e.base = inYuan(tx.Amount.Value, tx.Amount.Currency)
+	return e, nil
+}
+
+// inYuan converts minor units, half-even.
+func inYuan(value int64, currency string) *big.Int {
+	if currency == "CNY" {
+		return big.NewInt(value)
+	}
+	rate, ok := new(big.Rat).SetString(exampleRates()[currency])
+	if !ok {
+		return nil
+	}
+	exact := new(big.Rat).Mul(big.NewRat(value, 1), rate)
+	if currency == "JPY" { // has no minor unit
+		exact.Mul(exact, big.NewRat(100, 1))
+	}
+	whole, rest := new(big.Int).QuoRem(exact.Num(), exact.Denom(), new(big.Int))
+	twice := new(big.Int).Mul(rest, big.NewInt(2)).Cmp(exact.Denom())
+	if twice > 0 || twice == 0 && whole.Bit(0) == 1 {
+		whole.Add(whole, big.NewInt(1))
+	}
+	return whole
+}
+
+// entity is the identifier of a kind or pair, "" where the transaction names none.
+func (e *oracleEvent) entity(name string) string {
+	first, second, pair := strings.Cut(name, "_")
+	if !pair {
+		return e.entities[first]
+	}
+	if e.entities[first] == "" || e.entities[second] == "" {
+		return ""
+	}
+	return fmt.Sprintf("%q %q", e.entities[first], e.entities[second])
+}
+
+// logOf is every event by entity, each log in the order of positions.
+func logsOf(events map[string]*oracleEvent) map[string][]*oracleEvent {
+	logs := map[string][]*oracleEvent{}
+	names := map[string]bool{}
+	for _, d := range definitions() {
+		names[d.entity] = true
+	}
+	for _, e := range events {
+		for name := range names {
+			if id := e.entity(name); id != "" {
+				logs[name+" "+id] = append(logs[name+" "+id], e)
+			}
+		}
+	}
+	for _, log := range logs {
+		slices.SortFunc(log, func(a, b *oracleEvent) int {
+			return cmp.Or(cmp.Compare(a.position.Segment, b.position.Segment), cmp.Compare(a.position.Offset, b.position.Offset))
+		})
+	}
+	return logs
+}
+
+// value is the feature at an event by its definition: over the events of the
+// entity at positions up to its own and times in (t − window, t]. "" is absent.
+func (d definition) at(own *oracleEvent, log []*oracleEvent) string {
+	n, sum := 0, new(big.Int)
+	var least, most *big.Int
+	different := map[string]bool{}
+	kind, distinct := strings.CutPrefix(strings.TrimSuffix(d.value, ")"), "distinct(")
+	for _, e := range log {
+		if own.position.Before(e.position) {
+			break
+		}
+		if e.time > own.time || e.time <= own.time.Add(-d.window) || d.where != "" && e.kind != d.where {
+			continue
+		}
+		n++
+		if distinct && e.entities[kind] != "" {
+			different[e.entities[kind]] = true
+		}
+		if e.base == nil {
+			continue
+		}
+		sum.Add(sum, e.base)
+		if least == nil || e.base.Cmp(least) < 0 {
+			least = e.base
+		}
+		if most == nil || e.base.Cmp(most) > 0 {
+			most = e.base
+		}
+	}
+	text := func(v *big.Int) string {
+		if v == nil {
+			return ""
+		}
+		return v.String()
+	}
+	switch d.value {
+	case "count":
+		return fmt.Sprint(n)
+	case "sum":
+		return sum.String()
+	case "min":
+		return text(least)
+	case "max":
+		return text(most)
+	}
+	return fmt.Sprint(len(different))
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/schollz/progressbar/v3"
+	"github.com/sluice-risk/sluice/pipeline"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/rules"
+	"github.com/spf13/cobra"
+)
+
+func replayCommand() *cobra.Command {
+	var in, out, dead, evidence, until string
+	cmd := &cobra.Command{
+		Use:   "replay RULESET --in FILE --out FILE",
+		Short: "Decide the records of a file exactly as the live gate would",
+		Long: `Decide the records of a file (JSON Lines; gzip is recognised) in order, through the very
+function that the live path calls, by event time only. Decisions go out as JSON Lines.
+A line with "outcome", "review" or "control" is that, any other a transaction.
+A record that cannot be used is counted, and written to --dead-letters if that is given.`,
+		Example: "  sluice replay deploy/rulesets/demo --in payments.jsonl --out decisions.jsonl --evidence all\n" +
+			"  zcat monday.jsonl.gz | sluice replay rules/ --in - --out - | grep '\"verdict\":\"block\"'",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return replay(cmd.Context(), args[0], in, out, dead, evidence, until)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in, "in", "-", "file of records, - for standard input")
+	f.StringVar(&out, "out", "-", "file of decisions, - for standard output")
+	f.StringVar(&dead, "dead-letters", "", "file for records that cannot be used, with line, reason and field")
+	f.StringVar(&evidence, "evidence", "held", "which decisions carry the values they rest on: all, held or none")
+	f.StringVar(&until, "until", "", "stop before the first record with a later event time (RFC 3339)")
+	return cmd
+}
+
+func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string) (err error) {
+	rs, err := rules.Load(ruleset)
+	if err != nil {
+		return fmt.Errorf("ruleset %s:\n%w", ruleset, err)
+	}
+	config := pipeline.DefaultConfig()
+	p := pipeline.Replay{Rules: rs, Limits: config.Limits(), Windows: config.Windows}
+	if p.Evidence, err = pipeline.ParseEvidence(evidence); err != nil {
+		return err
+	}
+	if until != "" {
+		var ok bool
+		if p.Until, ok = payment.ParseTime(until); !ok {
+			return fmt.Errorf("--until %q is no RFC 3339 time such as 2026-11-23T00:00:00Z", until)
+		}
+	}
+	input, size, err := openInput(in)
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	records, err := gunzip(input)
+	if err != nil {
+		return err
+	}
+	toStdout := out == "-"
+	if toStdout { // decisions are kept aside too, for transactions that come twice
+		if p.Decisions, err = os.CreateTemp("", "sluice-replay-*"); err != nil {
+			return err
+		}
+		defer os.Remove(p.Decisions.Name())
+		stdout := bufio.NewWriterSize(os.Stdout, 64<<10)
+		defer func() { err = errors.Join(err, stdout.Flush()) }()
+		p.Decided = func(decision []byte) {
+			_, _ = stdout.Write(decision) // a failure is seen by Flush
+			_ = stdout.WriteByte('\n')
+		}
+	} else if p.Decisions, err = os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Decisions.Close()) }()
+	if dead != "" {
+		f, ferr := os.Create(dead)
+		if ferr != nil {
+			return ferr
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		letters := json.NewEncoder(f)
+		p.DeadLetter = func(line int64, record []byte, why *payment.Refusal) {
+			_ = letters.Encode(map[string]any{"line": line, "reason": why.Reason, "field": why.Field, "record_base64": base64.StdEncoding.EncodeToString(record)})
+		}
+	}
+	started := time.Now()
+	bar := newProgress(size, "replay")
+	p.Progress = func(s pipeline.ReplaySummary) { bar.set(s.Bytes) }
+	sum, err := p.Run(ctx, records)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	sum.Write(os.Stderr, time.Since(started))
+	return nil
+}
+
+// openInput opens a file, or standard input for "-"; size is -1 where it says nothing.
+func openInput(name string) (io.ReadCloser, int64, error) {
+	if name == "-" {
+		return io.NopCloser(os.Stdin), -1, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// gunzip unpacks what begins like a gzip file.
+func gunzip(r io.Reader) (io.Reader, error) {
+	b := bufio.NewReaderSize(r, 256<<10)
+	if magic, _ := b.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return gzip.NewReader(b)
+	}
+	return b, nil
+}
+
+// progress is a bar on a terminal, and a line every few seconds elsewhere.
+type progress struct {
+	bar  *progressbar.ProgressBar
+	what string
+	size int64
+	last time.Time
+}
+
+func newProgress(size int64, what string) *progress {
+	p := &progress{what: what, size: size, last: time.Now()}
+	if isatty.IsTerminal(os.Stderr.Fd()) {
+		p.bar = progressbar.NewOptions64(size, progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(os.Stderr),
+			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	}
+	return p
+}
+
+func (p *progress) set(done int64) {
+	if p.bar != nil {
+		_ = p.bar.Set64(done)
+		return
+	}
+	if time.Since(p.last) > 5*time.Second {
+		p.last = time.Now()
+		fmt.Fprintf(os.Stderr, "%s: %d MB", p.what, done>>20)
+		if p.size > 0 {
+			fmt.Fprintf(os.Stderr, " of a file of %d MB", p.size>>20)
+		}
+		fmt.Fprintln(os.Stderr)
+	}
+}
+
+func (p *progress) end() {
+	if p.bar != nil {
+		_ = p.bar.Finish()
+	}
+}

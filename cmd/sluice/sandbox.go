@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sluice-risk/sluice/deploy"
+	"github.com/sluice-risk/sluice/pipeline"
+	"github.com/sluice-risk/sluice/pipeline/api"
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/traffic"
+	"github.com/sluice-risk/sluice/pipeline/view"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+type sandboxOptions struct {
+	rules, dir, kafka, http, traffic, evidence string
+	rate                                       float64
+	seed                                       uint64
+	anyKafka, anyHTTP                          bool // the address is only a wish
+}
+
+func sandboxCommand() *cobra.Command {
+	var o sandboxOptions
+	cmd := &cobra.Command{
+		Use:   "sandbox",
+		Short: "Everything in one process, with nothing installed: broker, store, traffic, verdicts",
+		Long: `Start an embedded Kafka broker on a real port, an embedded store, a ruleset and synthetic
+traffic with labelled fraud, and print verdicts as they happen. Any Kafka client can connect.
+Without --dir it leaves nothing behind; with it, it goes on where it stopped. Ctrl-C ends it.`,
+		Example: "  sluice sandbox\n  sluice sandbox --traffic none --kafka 127.0.0.1:9092\n  sluice sandbox --rules my/rules --dir ~/sandbox --rate 100",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.anyKafka, o.anyHTTP = !cmd.Flags().Changed("kafka"), !cmd.Flags().Changed("http")
+			return sandbox(cmd.Context(), o, cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.rules, "rules", "", "folder of the ruleset (default: the demo ruleset that is built in)")
+	f.StringVar(&o.dir, "dir", "", "keep everything in this folder, and go on from it")
+	f.StringVar(&o.kafka, "kafka", "127.0.0.1:9092", "address of the embedded broker; a free port is taken if this one is in use")
+	f.StringVar(&o.http, "http", "127.0.0.1:8420", "address of /healthz, /readyz and /metrics; a free port is taken if this one is in use")
+	f.StringVar(&o.traffic, "traffic", "demo", "demo, none, or a file of records (JSON Lines)")
+	f.Float64Var(&o.rate, "rate", 20, "transactions a second")
+	f.Uint64Var(&o.seed, "seed", 1, "of the demo traffic")
+	f.StringVar(&o.evidence, "evidence", "held", "which decisions carry the values they rest on: all, held or none")
+	return cmd
+}
+
+func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
+	if !(o.rate > 0 && o.rate <= 100_000) {
+		return fmt.Errorf("--rate %v: must be between 0 and 100000 transactions a second", o.rate)
+	}
+	config := pipeline.DefaultConfig()
+	config.Topics.Create, config.Topics.Replication, config.Topics.Partitions = true, 1, 4
+	config.Kafka.Group, config.Kafka.SessionTimeout = "sluice-sandbox", 6*time.Second
+	config.Evidence, config.Store = o.evidence, pipeline.MemoryStore
+	embedded := broker.EmbeddedConfig{Addr: o.kafka}
+	if o.dir != "" {
+		config.Store = "pebble:" + filepath.Join(o.dir, "store")
+		embedded.Dir = filepath.Join(o.dir, "broker")
+	}
+	var cleanUp func() error
+	if config.Rules, cleanUp, err = sandboxRules(o.rules); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanUp()) }()
+
+	kafka, err := broker.StartEmbedded(embedded)
+	if err != nil && o.anyKafka && errors.Is(err, syscall.EADDRINUSE) {
+		embedded.Addr = "127.0.0.1:0"
+		kafka, err = broker.StartEmbedded(embedded)
+	}
+	if err != nil {
+		return fmt.Errorf("embedded broker: %w", err)
+	}
+	defer func() { err = errors.Join(err, kafka.Close()) }()
+	config.Kafka.Brokers = []string{kafka.Addr()}
+
+	listener, err := net.Listen("tcp", o.http)
+	if err != nil && o.anyHTTP {
+		listener, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return err
+	}
+	reg := prometheus.NewRegistry()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	service, err := pipeline.NewService(config, reg, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	fmt.Fprintf(out, "Sluice sandbox. Ctrl-C ends it.\n  Kafka    %s   (payments.transactions, payments.outcomes → risk.decisions, risk.dead-letters)\n  health   http://%s/healthz, /readyz, /metrics\n  ruleset  %s\n\n",
+		kafka.Addr(), listener.Addr(), service.Gate().Rules.Hash())
+
+	// Traffic and the view end first; then the service settles what they sent.
+	deciding, stopDeciding := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDeciding()
+	serving, failed := errgroup.WithContext(deciding)
+	serving.Go(func() error { return service.Run(failed) })
+	serving.Go(func() error {
+		return api.Serve(failed, listener, (&api.Ops{Ready: service.Ready, Metrics: reg}).Handler())
+	})
+	front, stopFront := context.WithCancel(ctx)
+	defer stopFront()
+	context.AfterFunc(failed, stopFront)
+	err = sandboxFront(front, o, config, service, log, out)
+	stopDeciding()
+	return errors.Join(err, serving.Wait())
+}
+
+// sandboxRules is the folder of the ruleset: the user's, or the one that is built in.
+func sandboxRules(dir string) (string, func() error, error) {
+	if dir != "" {
+		return dir, func() error { return nil }, nil
+	}
+	tmp, err := os.MkdirTemp("", "sluice-rules-*")
+	if err != nil {
+		return "", nil, err
+	}
+	demo, err := fs.Sub(deploy.Rulesets, "rulesets/demo")
+	if err == nil {
+		err = os.CopyFS(tmp, demo)
+	}
+	return tmp, func() error { return os.RemoveAll(tmp) }, err
+}
+
+// sandboxFront sends traffic and prints verdicts until ctx ends.
+func sandboxFront(ctx context.Context, o sandboxOptions, config pipeline.Config, service *pipeline.Service, log *slog.Logger, out io.Writer) error {
+	conn, err := broker.Open(broker.Config{Brokers: config.Kafka.Brokers, ClientID: "sluice-sandbox"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for tick := time.NewTicker(20 * time.Millisecond); !service.Ready(); {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		case <-tick.C:
+		}
+	}
+	stream := &view.Stream{Out: out, Colour: colour(out), PerSecond: 40}
+	stream.Header()
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		return view.Follow(ctx, conn, config.Topics.Decisions, log, stream.Show)
+	})
+	work.Go(func() error {
+		tick := time.NewTicker(5 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				stream.Totals()
+				return nil
+			case <-tick.C:
+				stream.Totals()
+			}
+		}
+	})
+	work.Go(func() error { return sandboxTraffic(ctx, o, conn, &config.Topics) })
+	return work.Wait()
+}
+
+// sandboxTraffic plays the chosen traffic at its rate.
+func sandboxTraffic(ctx context.Context, o sandboxOptions, conn *broker.Conn, topics *pipeline.Topics) error {
+	player := traffic.Player{Send: func(ctx context.Context, kind payment.RecordKind, events []traffic.Event) error {
+		topic := topics.Transactions
+		if kind == payment.RecordOutcome {
+			topic = topics.Outcomes
+		}
+		messages := make([]broker.Message, len(events))
+		for i, e := range events {
+			messages[i] = broker.Message{Key: []byte(e.Key), Value: e.Value, Time: int64(e.Time / 1e6)}
+		}
+		return conn.Produce(ctx, topic, broker.ByKey, messages)
+	}}
+	switch o.traffic {
+	case "none":
+		<-ctx.Done()
+		return nil
+	case "demo":
+		g := traffic.New(traffic.Config{Seed: o.seed, Start: payment.TimeOf(time.Now()), Rate: o.rate, FraudShare: 0.06, OutcomeSpeed: 2000})
+		return player.Play(ctx, func() (traffic.Event, error) { return g.Next(), nil })
+	default:
+		r, err := traffic.OpenFile(o.traffic)
+		if err != nil {
+			return err
+		}
+		player.Rate = o.rate
+		err = player.Play(ctx, r.Next)
+		if errors.Is(err, io.EOF) {
+			<-ctx.Done() // the file is sent; what it led to goes on
+			err = nil
+		}
+		return errors.Join(err, r.Close())
+	}
+}
+
+// colour is for terminals only, and NO_COLOR is respected.
+func colour(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && isatty.IsTerminal(f.Fd())
+}

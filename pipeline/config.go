@@ -1,0 +1,282 @@
+package pipeline
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+)
+
+// storePrefix begins the name of an embedded store.
+const storePrefix = "pebble:"
+
+// MemoryStore names a store that keeps nothing when the process ends. It is for
+// the sandbox: a gate with it forgets all windows at every restart.
+const MemoryStore = "memory"
+
+// Config is everything that `sluice run` can be told: by a file of YAML, by
+// environment variables named after the keys (SLUICE_KAFKA_BROKERS), and the
+// common ones by flags; the later of these wins.
+type Config struct {
+	Kafka    KafkaConfig  `yaml:"kafka"`
+	Topics   Topics       `yaml:"topics"`
+	Store    string       `yaml:"store"`    // pebble:DIR
+	Rules    string       `yaml:"rules"`    // folder of the ruleset
+	HTTP     string       `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
+	Evidence string       `yaml:"evidence"` // all, held or none
+	Windows  WindowConfig `yaml:"windows"`
+	Ledger   LedgerConfig `yaml:"ledger"`
+}
+
+// KafkaConfig says which cluster, as whom, and in which group.
+type KafkaConfig struct {
+	Brokers        []string      `yaml:"brokers"` // host:port
+	Group          string        `yaml:"group"`
+	ClientID       string        `yaml:"client_id"`
+	SessionTimeout time.Duration `yaml:"session_timeout"`
+	TLS            TLSConfig     `yaml:"tls"`
+	SASL           SASLConfig    `yaml:"sasl"`
+}
+
+// TLSConfig is broker.TLSConfig as it is written. Files are PEM.
+type TLSConfig struct {
+	Enabled    bool   `yaml:"enabled"`
+	CA         string `yaml:"ca"`   // file; "": the authorities of the system
+	Cert       string `yaml:"cert"` // file, for mutual TLS, with key
+	Key        string `yaml:"key"`
+	ServerName string `yaml:"server_name"`
+}
+
+// SASLConfig is broker.SASLConfig as it is written.
+type SASLConfig struct {
+	Mechanism string `yaml:"mechanism"` // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or ""
+	Username  string `yaml:"username"`
+	Password  string `yaml:"password" secret:"true"`
+}
+
+// Topics names the topics of the contract.
+type Topics struct {
+	Create       bool   `yaml:"create"`      // make those that are missing
+	Partitions   int    `yaml:"partitions"`  // of those that are made
+	Replication  int    `yaml:"replication"` // of those that are made
+	Transactions string `yaml:"transactions"`
+	Outcomes     string `yaml:"outcomes"`
+	Decisions    string `yaml:"decisions"`
+	DeadLetters  string `yaml:"dead_letters"`
+}
+
+// WindowConfig bounds windows and micro-batches.
+type WindowConfig struct {
+	Lateness     time.Duration `yaml:"lateness"`      // a transaction later than this enters no window
+	OutcomesWait time.Duration `yaml:"outcomes_wait"` // for their transaction, before they are dead letters
+	FutureBound  time.Duration `yaml:"future_bound"`  // of event_time after the record's Kafka time
+	BatchSize    int           `yaml:"batch_size"`    // transactions in a micro-batch, at most
+}
+
+// LedgerConfig bounds what is known of earlier decisions.
+type LedgerConfig struct {
+	Keeps       time.Duration `yaml:"keeps"`        // an older transaction is refused
+	RecentBytes int           `yaml:"recent_bytes"` // decisions kept at hand for redeliveries
+}
+
+// DefaultConfig is what holds where nothing else is said.
+func DefaultConfig() Config {
+	limits := payment.DefaultLimits()
+	return Config{
+		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"}, Group: "sluice", ClientID: "sluice", SessionTimeout: 10 * time.Second},
+		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes",
+			Decisions: "risk.decisions", DeadLetters: "risk.dead-letters"},
+		Store: storePrefix + "sluice-data", Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
+		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500},
+		Ledger:  LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+	}
+}
+
+// storeDir is the folder of the embedded store, "" for one in memory.
+func (c *Config) storeDir() string {
+	if c.Store == MemoryStore {
+		return ""
+	}
+	return strings.TrimPrefix(c.Store, storePrefix)
+}
+
+// needed are the topics without which the service cannot work.
+func (t *Topics) needed() []broker.Topic {
+	var all []broker.Topic
+	for _, name := range []string{t.Transactions, t.Outcomes, t.Decisions, t.DeadLetters} {
+		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication}
+		if name == t.Decisions || name == t.DeadLetters {
+			topic.Configs = map[string]string{"retention.ms": "-1"} // the ledger is not thrown away by a default
+		}
+		all = append(all, topic)
+	}
+	return all
+}
+
+// Limits are the bounds on records.
+func (c *Config) Limits() payment.Limits {
+	l := payment.DefaultLimits()
+	l.FutureBound, l.LedgerKeeps = c.Windows.FutureBound, c.Ledger.Keeps
+	return l
+}
+
+// LoadConfig reads a file over the defaults, and the environment over both.
+// An unknown key or variable, or a value of the wrong type, is an error that
+// names it. file may be "".
+func LoadConfig(file string, environ []string) (Config, error) {
+	c := DefaultConfig()
+	if file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return c, err
+		}
+		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&c); err != nil {
+			return c, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return c, c.fromEnvironment(environ)
+}
+
+const envPrefix = "SLUICE_"
+
+func (c *Config) fromEnvironment(environ []string) error {
+	set := map[string]string{}
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, envPrefix+"TEST_") && name != envPrefix+"CACHE" {
+			set[name] = value
+		}
+	}
+	var errs []error
+	c.each(func(key string, v reflect.Value, _ bool) {
+		name := envName(key)
+		value, ok := set[name]
+		if !ok {
+			return
+		}
+		delete(set, name)
+		if err := setValue(v, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	})
+	for name := range set {
+		errs = append(errs, fmt.Errorf("%s: no such setting", name))
+	}
+	return errors.Join(errs...)
+}
+
+// envName is the variable of a key: kafka.brokers is SLUICE_KAFKA_BROKERS.
+func envName(key string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// each visits every setting with its dotted key, in the order of the fields.
+func (c *Config) each(visit func(key string, v reflect.Value, secret bool)) {
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			key := prefix + f.Tag.Get("yaml")
+			if f.Type.Kind() == reflect.Struct {
+				walk(key+".", v.Field(i))
+			} else {
+				visit(key, v.Field(i), f.Tag.Get("secret") == "true")
+			}
+		}
+	}
+	walk("", reflect.ValueOf(c).Elem())
+}
+
+func setValue(v reflect.Value, text string) error {
+	switch p := v.Addr().Interface().(type) {
+	case *string:
+		*p = text
+	case *[]string:
+		*p = strings.Split(text, ",")
+	case *bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*p = b
+	case *int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is no whole number", text)
+		}
+		*p = n
+	case *time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is no duration such as 10s or 2h", text)
+		}
+		*p = d
+	default:
+		return fmt.Errorf("cannot be set from the environment")
+	}
+	return nil
+}
+
+// Print writes the settings in force as YAML, secrets hidden.
+func (c Config) Print() (string, error) {
+	c.each(func(_ string, v reflect.Value, secret bool) {
+		if secret && v.Kind() == reflect.String && v.Len() > 0 {
+			v.SetString("(hidden)")
+		}
+	})
+	b, err := yaml.Marshal(c)
+	return string(b), err
+}
+
+// Validate reports every setting that is out of its bounds.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(ok bool, key string, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+		}
+	}
+	bad(len(c.Kafka.Brokers) > 0 && c.Kafka.Brokers[0] != "", "kafka.brokers", "at least one host:port is needed")
+	bad(c.Kafka.Group != "", "kafka.group", "must not be empty")
+	bad(c.Kafka.SessionTimeout >= time.Second && c.Kafka.SessionTimeout <= 5*time.Minute, "kafka.session_timeout", "%v is not between 1s and 5m", c.Kafka.SessionTimeout)
+	seen := map[string]string{}
+	for key, name := range map[string]string{"topics.transactions": c.Topics.Transactions, "topics.outcomes": c.Topics.Outcomes,
+		"topics.decisions": c.Topics.Decisions, "topics.dead_letters": c.Topics.DeadLetters} {
+		bad(name != "", key, "must not be empty")
+		bad(seen[name] == "", key, "%q is also %s", name, seen[name])
+		seen[name] = key
+	}
+	bad(c.Topics.Partitions >= 1 && c.Topics.Partitions <= 10000, "topics.partitions", "%d is not between 1 and 10000", c.Topics.Partitions)
+	bad(c.Topics.Replication >= 1 && c.Topics.Replication <= 32, "topics.replication", "%d is not between 1 and 32", c.Topics.Replication)
+	bad(c.Store == MemoryStore || strings.HasPrefix(c.Store, storePrefix) && len(c.Store) > len(storePrefix), "store", "%q is not %sDIR", c.Store, storePrefix)
+	bad(c.Rules != "", "rules", "the folder of the ruleset is needed")
+	if _, err := ParseEvidence(c.Evidence); err != nil {
+		errs = append(errs, err)
+	}
+	bad(c.Windows.Lateness >= time.Minute && c.Windows.Lateness <= 400*24*time.Hour, "windows.lateness", "%v is not between 1m and 9600h", c.Windows.Lateness)
+	bad(c.Windows.OutcomesWait >= time.Second, "windows.outcomes_wait", "%v is less than 1s", c.Windows.OutcomesWait)
+	bad(c.Windows.FutureBound >= 0 && c.Windows.FutureBound <= 24*time.Hour, "windows.future_bound", "%v is not between 0s and 24h", c.Windows.FutureBound)
+	bad(c.Windows.BatchSize >= 1 && c.Windows.BatchSize <= 10000, "windows.batch_size", "%d is not between 1 and 10000", c.Windows.BatchSize)
+	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
+	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
+	errs = append(errs, c.brokerConfig().Validate())
+	return errors.Join(errs...)
+}
+
+// brokerConfig is what the broker package needs of the settings.
+func (c *Config) brokerConfig() broker.Config {
+	t, s := c.Kafka.TLS, c.Kafka.SASL
+	return broker.Config{
+		Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID,
+		TLS:  broker.TLSConfig{Enabled: t.Enabled, CAFile: t.CA, CertFile: t.Cert, KeyFile: t.Key, ServerName: t.ServerName},
+		SASL: broker.SASLConfig{Mechanism: s.Mechanism, Username: s.Username, Password: s.Password},
+	}
+}

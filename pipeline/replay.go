@@ -1,0 +1,244 @@
+package pipeline
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/ledger"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
+	"github.com/sluice-risk/sluice/rules"
+)
+
+// Replay takes the records of a file, in order, through the very steps of the
+// live path. The file's Kafka time is the highest event time so far; nothing
+// looks at a clock.
+type Replay struct {
+	Rules    *rules.Ruleset
+	Evidence Evidence
+	Limits   payment.Limits
+	Windows  WindowConfig
+	// Until ends the replay before the first record with a later event time; 0: never.
+	Until payment.Time
+	// Decisions is where decisions go, a line each; it is read again where a
+	// transaction comes twice.
+	Decisions *os.File
+	// DeadLetter, if set, is called for each record that cannot be used; line
+	// counts from 1.
+	DeadLetter func(line int64, record []byte, why *payment.Refusal)
+	// Decided, if set, is called for each decision, in order; the bytes are valid
+	// during the call.
+	Decided func(decision []byte)
+	// Progress, if set, is called now and then.
+	Progress func(ReplaySummary)
+}
+
+// ReplaySummary counts what a replay did.
+type ReplaySummary struct {
+	Lines    int64
+	Bytes    int64
+	Verdicts map[string]int64 // decisions by verdict, repeats included
+	Refused  map[payment.Reason]int64
+	Outcomes map[window.OutcomeStatus]int64
+	Passed   int64        // reviews and controls, which do not act yet
+	At       payment.Time // Kafka time of the last record
+}
+
+// fileBatch is how many transactions of a file are decided together.
+const fileBatch = 256
+
+// replaying is a Replay under way.
+type replaying struct {
+	*Replay
+	gate     *Gate
+	engine   *Engine
+	outcomes *OutcomeDecoder
+	peek     payment.Decoder
+	batch    Batch
+	records  []broker.Record // transactions that are not decided yet
+	lines    []byte          // their bytes
+	out      *bufio.Writer
+	offset   int64 // of the next decision, in bytes
+	sum      ReplaySummary
+}
+
+// Run replays all records of r.
+func (p *Replay) Run(ctx context.Context, r io.Reader) (ReplaySummary, error) {
+	store, err := window.Open(window.Options{Features: p.Rules.Features(), Lateness: p.Windows.Lateness})
+	if err != nil {
+		return ReplaySummary{}, err
+	}
+	run := &replaying{Replay: p, out: bufio.NewWriterSize(p.Decisions, 1<<20),
+		peek: payment.Decoder{Limits: p.Limits},
+		sum:  ReplaySummary{Verdicts: map[string]int64{}, Refused: map[payment.Reason]int64{}, Outcomes: map[window.OutcomeStatus]int64{}}}
+	run.gate = &Gate{Rules: p.Rules, Store: store, Ledger: ledger.New(64 << 20), Limits: p.Limits, Evidence: p.Evidence, Earlier: run.earlier}
+	run.engine, run.outcomes = run.gate.NewEngine(), run.gate.NewOutcomeDecoder()
+	err = run.all(ctx, r)
+	return run.sum, errors.Join(err, run.out.Flush(), store.Close())
+}
+
+func (p *replaying) all(ctx context.Context, r io.Reader) error {
+	lines := bufio.NewReaderSize(r, 1<<20)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) == 0 && err == io.EOF {
+			break
+		}
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("line %d: %w", p.sum.Lines+1, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		done, err := p.line(bytes.TrimRight(line, "\r\n"), int64(len(line)))
+		if err != nil {
+			return fmt.Errorf("line %d: %w", p.sum.Lines, err)
+		}
+		if done {
+			break
+		}
+		if p.Progress != nil && p.sum.Lines%4096 == 0 {
+			p.Progress(p.sum)
+		}
+	}
+	if err := p.decide(); err != nil {
+		return err
+	}
+	return p.gate.GiveUpOutcomes(p.sum.At.Add(-p.Windows.OutcomesWait), func(lost []window.Source) error {
+		for _, s := range lost {
+			p.refuse(s.Offset, s.Value, &payment.Refusal{Reason: payment.ReasonUnmatched, Field: "transaction_id"})
+		}
+		return nil
+	})
+}
+
+// line takes one line; done tells that the time has come to an end.
+func (p *replaying) line(line []byte, size int64) (done bool, err error) {
+	p.sum.Lines++
+	p.sum.Bytes += size
+	if len(line) == 0 {
+		return false, nil // the end of a file, or a gap that somebody left for the eye
+	}
+	kind, eventTime := p.peek.Peek(line)
+	if p.Until != 0 && eventTime > p.Until {
+		return true, nil
+	}
+	p.sum.At = max(p.sum.At, eventTime)
+	// Kafka's time has milliseconds; rounded up, nothing is ahead of it.
+	record := broker.Record{Offset: p.sum.Lines, Time: int64((p.sum.At + 1e6 - 1) / 1e6), Value: line}
+	switch kind {
+	case payment.RecordTransaction:
+		at := len(p.lines)
+		p.lines = append(p.lines, line...)
+		record.Value = p.lines[at:len(p.lines):len(p.lines)]
+		p.records = append(p.records, record)
+		if len(p.records) >= fileBatch {
+			return false, p.decide()
+		}
+	case payment.RecordOutcome:
+		if err := p.decide(); err != nil {
+			return false, err
+		}
+		if err := p.outcomes.Take("", []broker.Record{record}, func(r *broker.Record, why *payment.Refusal) {
+			p.refuse(r.Offset, r.Value, why)
+		}); err != nil {
+			return false, err
+		}
+		for _, it := range p.outcomes.list {
+			p.sum.Outcomes[it.Status]++
+		}
+	default:
+		p.sum.Passed++
+	}
+	return false, nil
+}
+
+// decide decides the transactions that wait, and writes their decisions.
+func (p *replaying) decide() error {
+	if len(p.records) == 0 {
+		return nil
+	}
+	b := &p.batch
+	if _, _, err := p.engine.Decide(p.records, b); err != nil {
+		return err
+	}
+	for i := range b.answers {
+		a := &b.answers[i]
+		if a.refusal != nil {
+			p.refuse(p.records[i].Offset, p.records[i].Value, a.refusal)
+		}
+		if a.from == a.to {
+			continue
+		}
+		if a.decide {
+			a.mark.Offset = p.offset
+		}
+		if err := p.write(b.decision(a)); err != nil {
+			return err
+		}
+		p.sum.Verdicts[a.mark.Verdict.String()]++
+	}
+	if err := p.gate.Settle(b); err != nil {
+		return err
+	}
+	p.records, p.lines = p.records[:0], p.lines[:0]
+	return nil
+}
+
+func (p *replaying) write(decision []byte) error {
+	if p.Decided != nil {
+		p.Decided(decision)
+	}
+	if _, err := p.out.Write(decision); err != nil {
+		return err
+	}
+	p.offset += int64(len(decision)) + 1
+	return p.out.WriteByte('\n')
+}
+
+func (p *replaying) refuse(line int64, record []byte, why *payment.Refusal) {
+	p.sum.Refused[why.Reason]++
+	if p.DeadLetter != nil {
+		p.DeadLetter(line, record, why)
+	}
+}
+
+// earlier reads a decision again from the file that it was written to.
+func (p *replaying) earlier(m window.Mark) ([]byte, error) {
+	if err := p.out.Flush(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(io.NewSectionReader(p.Decisions, m.Offset, 1<<30)).ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	return line[:len(line)-1], nil
+}
+
+// Write tells the summary in words, for a terminal.
+func (s ReplaySummary) Write(w io.Writer, took time.Duration) {
+	fmt.Fprintf(w, "%d records in %v", s.Lines, took.Round(time.Millisecond))
+	if took > 0 {
+		fmt.Fprintf(w, " (%.0f a second)", float64(s.Lines)/took.Seconds())
+	}
+	fmt.Fprintf(w, "\n  approve %d, hold %d, block %d\n", s.Verdicts["approve"], s.Verdicts["hold"], s.Verdicts["block"])
+	if n := s.Outcomes[window.OutcomeCounted] + s.Outcomes[window.OutcomeRepeated] + s.Outcomes[window.OutcomeParked] + s.Outcomes[window.OutcomeIdle]; n > 0 {
+		fmt.Fprintf(w, "  outcomes: %d counted, %d repeated, %d came before their transaction\n",
+			s.Outcomes[window.OutcomeCounted], s.Outcomes[window.OutcomeRepeated], s.Outcomes[window.OutcomeParked])
+	}
+	for _, r := range payment.Reasons() {
+		if n := s.Refused[r]; n > 0 {
+			fmt.Fprintf(w, "  refused: %d %s\n", n, r)
+		}
+	}
+	if s.Passed > 0 {
+		fmt.Fprintf(w, "  passed over: %d reviews and controls, which do not act yet\n", s.Passed)
+	}
+}

@@ -1,0 +1,321 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/ledger"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
+	"github.com/sluice-risk/sluice/rules"
+	"golang.org/x/sync/errgroup"
+)
+
+// Service is a gate that decides the payments of a Kafka cluster.
+type Service struct {
+	config  Config
+	gate    *Gate
+	conn    *broker.Conn
+	log     *slog.Logger
+	working atomic.Bool // lanes are deciding
+}
+
+// NewService loads the ruleset, opens the store, and prepares the connection.
+// It does not talk to the broker yet.
+func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	rs, err := rules.Load(config.Rules)
+	if err != nil {
+		return nil, fmt.Errorf("ruleset %s:\n%w", config.Rules, err)
+	}
+	evidence, err := ParseEvidence(config.Evidence)
+	if err != nil {
+		return nil, err
+	}
+	index := ledger.New(config.Ledger.RecentBytes)
+	opened := time.Now()
+	store, err := window.Open(window.Options{
+		Dir: config.storeDir(), Owner: config.Kafka.Group, Features: rs.Features(),
+		Lateness: config.Windows.Lateness, OnMark: func(m window.Mark) { index.Add(m, nil) },
+		OnProgress: func(done, total int64) {
+			if time.Since(opened) > 2*time.Second {
+				log.Info("reading the journal", "done_mb", done>>20, "of_mb", total>>20)
+				opened = time.Now()
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	metrics := NewMetrics(reg, rs)
+	var lastRetry atomic.Int64
+	kafka := config.brokerConfig()
+	kafka.OnRetry = func(what string, err error) {
+		metrics.retries.Inc()
+		if now := time.Now().Unix(); lastRetry.Swap(now) != now { // a line a second is enough
+			log.Warn("the broker did not answer as hoped; trying again", "what", what, "error", err)
+		}
+	}
+	conn, err := broker.Open(kafka)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	s := &Service{config: config, conn: conn, log: log}
+	s.gate = &Gate{
+		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
+		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
+	}
+	return s, nil
+}
+
+// Gate returns what the service decides with.
+func (s *Service) Gate() *Gate { return s.gate }
+
+// Ready reports whether payments are being decided.
+func (s *Service) Ready() bool { return s.working.Load() }
+
+// earlier reads a decision from its topic.
+func (s *Service) earlier(m window.Mark) (decision []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err = s.conn.ReadRange(ctx, s.config.Topics.Decisions, int(m.Partition), m.Offset, m.Offset+1, func(r broker.Record) error {
+		decision = append([]byte(nil), r.Value...)
+		return nil
+	})
+	if err == nil && decision == nil {
+		err = errors.New("the topic no longer holds it")
+	}
+	return decision, err
+}
+
+// Run decides payments until ctx ends, then settles what was fetched, commits
+// it, leaves the group, and closes the store.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() {
+		s.conn.Close()
+		err = errors.Join(err, s.gate.Store.Close())
+	}()
+	t := &s.config.Topics
+	if err := s.conn.EnsureTopics(ctx, t.needed(), t.Create); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := s.checkPartitions(ctx); err != nil {
+		return err
+	}
+	group := broker.GroupConfig{
+		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes}, SessionTimeout: s.config.Kafka.SessionTimeout,
+		OnWait: func(err error) { s.log.Warn("waiting for the group", "error", err) },
+	}
+	return s.conn.JoinGroup(ctx, group, s.generation)
+}
+
+// checkPartitions makes sure that a decision can go to the partition number of
+// its transaction.
+func (s *Service) checkPartitions(ctx context.Context) error {
+	t := &s.config.Topics
+	in, err := s.conn.Partitions(ctx, t.Transactions)
+	if err != nil {
+		return err
+	}
+	out, err := s.conn.Partitions(ctx, t.Decisions)
+	if err != nil {
+		return err
+	}
+	if out < in {
+		return fmt.Errorf("topic %s has %d partitions and %s has %d: a decision goes to the partition number of its transaction; add partitions to %s",
+			t.Decisions, out, t.Transactions, in, t.Decisions)
+	}
+	return nil
+}
+
+// drainFor is how long a lane may take to settle what it has fetched.
+const drainFor = 20 * time.Second
+
+// generation works on the partitions that the group has given us: it fences
+// them all, completes the ledger from what earlier owners published, and only
+// then lets lanes decide.
+func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
+	s.gate.Metrics.generations.Inc()
+	if err := s.alone(ctx, g); err != nil {
+		return err
+	}
+	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainFor, cancel) })
+	defer stop()
+
+	var lanes []*lane
+	var outcomes []*outcomeLane
+	prepare, inner := errgroup.WithContext(ctx)
+	prepare.SetLimit(8)
+	for _, a := range g.Assigned {
+		if a.Offset < 0 {
+			a.Offset = broker.FirstOffset
+		}
+		if a.Topic == s.config.Topics.Outcomes {
+			outcomes = append(outcomes, &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0)})
+			continue
+		}
+		l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(), maxBatch: s.config.Windows.BatchSize}
+		lanes = append(lanes, l)
+		prepare.Go(func() error { return s.takeOver(inner, l, a) })
+	}
+	if err := prepare.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID, "decided_before", s.gate.Ledger.Len())
+	s.working.Store(true)
+	defer s.working.Store(false)
+
+	work, failed := errgroup.WithContext(ctx)
+	for _, l := range lanes {
+		work.Go(func() error { return l.run(failed, drain) })
+	}
+	for _, l := range outcomes {
+		work.Go(func() error { return l.run(failed, drain) })
+	}
+	work.Go(func() error {
+		return giveUpOutcomes(failed, s.gate, s.conn, &s.config.Topics, s.config.Windows.OutcomesWait)
+	})
+	committing, stopCommits := context.WithCancel(drain)
+	var commits errgroup.Group
+	commits.Go(func() error { return s.commitNowAndThen(committing, g, lanes, outcomes) })
+	err := work.Wait()
+	stopCommits()
+	_ = commits.Wait() // its errors are those of the generation, and are logged
+	s.commitLast(drain, g, lanes, outcomes)
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("the lanes stop", "error", err)
+	}
+	return err
+}
+
+// alone refuses to share a group: an embedded store sees only what its own
+// member has folded.
+func (s *Service) alone(ctx context.Context, g *broker.Generation) error {
+	sole, err := g.SoleMember(ctx)
+	if err != nil || sole {
+		return err
+	}
+	return fmt.Errorf("group %s has another member: an embedded store cannot be shared; stop the other one, or give this one a group of its own", s.config.Kafka.Group)
+}
+
+// takeOver fences a partition of decisions and completes the ledger from it.
+func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment) error {
+	t := s.config.Topics.Decisions
+	key := s.gate.Store.Key()
+	publisher, fence, err := s.conn.Fence(ctx, fmt.Sprintf("%s/%d", s.config.Kafka.Group, l.partition), t, l.partition)
+	if err != nil {
+		return err
+	}
+	l.publisher = publisher
+	from := decisionsFrom(a.Metadata, storeName(key))
+	var found []window.Mark
+	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
+		m, first, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
+		if err != nil {
+			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)
+			return nil
+		}
+		if first && !s.gate.Ledger.Known(m.Tx) {
+			s.gate.Ledger.Add(m, r.Value)
+			found = append(found, m)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if began > from && from > 0 {
+		s.log.Warn("the ledger has a hole: its topic no longer holds decisions that the journal lacks", "topic", t, "partition", l.partition, "from", from, "to", began)
+	}
+	if err := s.gate.Store.Decided(found); err != nil {
+		return err
+	}
+	l.cursor = newCursor(a.Offset, fence)
+	return nil
+}
+
+// commitEvery is how often offsets are committed at the most: a commit after
+// every batch costs two thirds of the throughput, and the ledger makes what is
+// read again harmless.
+const commitEvery = 100 * time.Millisecond
+
+func (s *Service) commitNowAndThen(ctx context.Context, g *broker.Generation, lanes []*lane, outcomes []*outcomeLane) error {
+	tick := time.NewTicker(commitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.commit(ctx, g, lanes, outcomes); err != nil && ctx.Err() == nil {
+			s.log.Warn("offsets were not committed", "error", err)
+			if errors.Is(err, broker.ErrGenerationEnded) {
+				return err
+			}
+		}
+	}
+}
+
+func (s *Service) commit(ctx context.Context, g *broker.Generation, lanes []*lane, outcomes []*outcomeLane) error {
+	durable := s.gate.Store.Durable()
+	name := storeName(s.gate.Store.Key())
+	var commits []broker.Commit
+	var done []*cursor
+	add := func(topic string, partition int, c *cursor) {
+		if at, ok := c.ready(durable); ok {
+			commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, at.decisions)})
+			done = append(done, c)
+		}
+	}
+	for _, l := range lanes {
+		add(s.config.Topics.Transactions, l.partition, l.cursor)
+	}
+	for _, l := range outcomes {
+		add(s.config.Topics.Outcomes, l.partition, l.cursor)
+	}
+	if len(commits) == 0 {
+		return nil
+	}
+	if err := g.Commit(ctx, commits); err != nil {
+		return err
+	}
+	for i, c := range done {
+		c.committedTo(commits[i].Offset)
+	}
+	return nil
+}
+
+// commitLast waits until the journal is durable and commits where the lanes stopped.
+func (s *Service) commitLast(ctx context.Context, g *broker.Generation, lanes []*lane, outcomes []*outcomeLane) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for written := s.gate.Store.Written(); s.gate.Store.Durable() < written; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	if err := s.commit(ctx, g, lanes, outcomes); err != nil && !errors.Is(err, broker.ErrGenerationEnded) {
+		s.log.Warn("the last offsets were not committed; their records will be read again", "error", err)
+	}
+}
