@@ -12,9 +12,10 @@ import (
 // memory is reused; its strings point into the records that it was made from,
 // which must live as long.
 type Batch struct {
+	decoder payment.Decoder // its own: what it decoded lives until the batch is published
 	claims  *ledger.Claims
 	answers []answer
-	fresh   []*window.Item // to be decided now, in order
+	fresh   []*window.Item // to be counted now, in order
 	of      []*answer      // the answer of each item of fresh
 	marks   []window.Mark
 	marked  []*answer // the answer of each mark
@@ -37,12 +38,14 @@ type answer struct {
 	from, to  int              // the decision in Batch.out; equal: none
 }
 
-func (b *Batch) reset(n int) {
+func (b *Batch) reset(n int, limits payment.Limits) {
+	b.decoder.Limits, b.decoder.Batch = limits, true
+	b.decoder.Release()
 	if cap(b.answers) < n {
 		b.answers = make([]answer, 0, n) // never grows while items point into it
 	}
 	b.claims, b.answers, b.fresh, b.out = ledger.NewClaims(), b.answers[:0], b.fresh[:0], b.out[:0]
-	b.of = b.of[:0]
+	b.of, b.marks = b.of[:0], b.marks[:0]
 }
 
 func (b *Batch) add(key []byte) *answer {
@@ -51,9 +54,6 @@ func (b *Batch) add(key []byte) *answer {
 	*a = answer{tx: a.tx, item: window.Item{Values: a.item.Values}, key: key, repeatOf: -1}
 	return a
 }
-
-// drop takes the last record out again: it belongs to the next batch.
-func (b *Batch) drop() { b.answers = b.answers[:len(b.answers)-1] }
 
 // index returns the answer that claimed a transaction.
 func (b *Batch) index(h window.TxHash) int {

@@ -1,9 +1,9 @@
 package pipeline
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"reflect"
 	"strconv"
@@ -13,13 +13,15 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/rules"
 )
 
 // storePrefix begins the name of an embedded store.
 const storePrefix = "pebble:"
 
 // MemoryStore names a store that keeps nothing when the process ends. It is for
-// the sandbox: a gate with it forgets all windows at every restart.
+// the sandbox: a gate with it forgets all windows at every restart, and reads
+// the whole topic of decisions to know what was decided.
 const MemoryStore = "memory"
 
 // Config is everything that `sluice run` can be told: by a file of YAML, by
@@ -30,6 +32,7 @@ type Config struct {
 	Topics   Topics       `yaml:"topics"`
 	Store    string       `yaml:"store"`    // pebble:DIR
 	Rules    string       `yaml:"rules"`    // folder of the ruleset
+	RulesFS  fs.FS        `yaml:"-"`        // the ruleset itself, where it is in no folder
 	HTTP     string       `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
 	Evidence string       `yaml:"evidence"` // all, held or none
 	Windows  WindowConfig `yaml:"windows"`
@@ -100,6 +103,14 @@ func DefaultConfig() Config {
 	}
 }
 
+// ruleset loads the rules.
+func (c *Config) ruleset() (*rules.Ruleset, error) {
+	if c.RulesFS != nil {
+		return rules.LoadFS(c.RulesFS)
+	}
+	return rules.Load(c.Rules)
+}
+
 // storeDir is the folder of the embedded store, "" for one in memory.
 func (c *Config) storeDir() string {
 	if c.Store == MemoryStore {
@@ -133,16 +144,15 @@ func (c *Config) Limits() payment.Limits {
 // names it. file may be "".
 func LoadConfig(file string, environ []string) (Config, error) {
 	c := DefaultConfig()
+	var problems error
 	if file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return c, err
 		}
-		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&c); err != nil {
-			return c, fmt.Errorf("%s: %w", file, err)
-		}
+		problems = c.fromFile(file, data)
 	}
-	return c, c.fromEnvironment(environ)
+	return c, errors.Join(problems, c.fromEnvironment(environ))
 }
 
 const envPrefix = "SLUICE_"
@@ -185,6 +195,9 @@ func (c *Config) each(visit func(key string, v reflect.Value, secret bool)) {
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
 			key := prefix + f.Tag.Get("yaml")
+			if f.Tag.Get("yaml") == "-" {
+				continue
+			}
 			if f.Type.Kind() == reflect.Struct {
 				walk(key+".", v.Field(i))
 			} else {

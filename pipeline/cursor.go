@@ -67,24 +67,26 @@ func (c *cursor) committedTo(next int64) {
 }
 
 // The metadata of a commit says up to where the journal has indexed the
-// partition of risk.decisions, and which journal that is.
+// partition of risk.decisions, which journal that is, and how long it was.
 
-func metadata(store string, decisions int64) string {
-	return fmt.Sprintf("1 %s %d", store, decisions)
+func metadata(store string, s settlement) string {
+	return fmt.Sprintf("1 %s %d %d", store, s.decisions, s.ordinal)
 }
 
-// decisionsFrom is where the index must be completed from: 0 if the commit was
-// made with another journal than ours, or says nothing.
-func decisionsFrom(meta, store string) int64 {
+// decisionsFrom is where the index must be completed from. It is 0, and ours is
+// false, when the commit was not made with this journal as it is now: with
+// another one, with none, or before it was put back to an earlier state.
+func decisionsFrom(meta, store string, written uint64) (from int64, ours bool) {
 	parts := strings.Fields(meta)
-	if len(parts) != 3 || parts[0] != "1" || parts[1] != store {
-		return 0
+	if len(parts) != 4 || parts[0] != "1" || parts[1] != store {
+		return 0, false
 	}
-	n, err := strconv.ParseInt(parts[2], 10, 64)
-	if err != nil || n < 0 {
-		return 0
+	decisions, err := strconv.ParseInt(parts[2], 10, 64)
+	ordinal, err2 := strconv.ParseUint(parts[3], 10, 64)
+	if err != nil || err2 != nil || decisions < 0 || ordinal > written {
+		return 0, false
 	}
-	return n
+	return decisions, true
 }
 
 // storeName tells one journal from another without giving its key away.

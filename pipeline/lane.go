@@ -2,9 +2,11 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
@@ -54,7 +56,7 @@ func (l *lane) run(ctx, drain context.Context) error {
 			b := &l.batches[which]
 			which = 1 - which
 			started := time.Now()
-			n, wait, err := l.engine.Decide(rest[:min(len(rest), l.maxBatch)], b)
+			n, wait, err := l.engine.Decide(drain, rest[:min(len(rest), l.maxBatch)], b)
 			if err != nil {
 				return firstError(p.wait(), err)
 			}
@@ -63,7 +65,6 @@ func (l *lane) run(ctx, drain context.Context) error {
 			records := rest[:n]
 			rest = rest[n:]
 			if err := p.wait(); err != nil { // publishing stays in order
-				l.gate.Ledger.GiveUp(b.claims)
 				return err
 			}
 			last := len(rest) == 0
@@ -71,7 +72,11 @@ func (l *lane) run(ctx, drain context.Context) error {
 				if last {
 					defer func() { back <- f.buffer }()
 				}
-				return l.publish(drain, records, b, f.highWater)
+				err := l.publish(drain, records, b, f.highWater)
+				if err != nil {
+					stop() // nothing more is fetched, so that run looks here at once
+				}
+				return err
 			})
 			if wait != nil {
 				if err := p.wait(); err != nil {
@@ -103,7 +108,7 @@ type fetch struct {
 }
 
 // fetch reads on until ctx ends, then closes the channel.
-func (l *lane) fetch(ctx context.Context, fetched chan<- fetch, back <-chan *broker.FetchBuffer) {
+func (l *lane) fetch(ctx context.Context, fetched chan<- fetch, back chan *broker.FetchBuffer) {
 	defer close(fetched)
 	for next := l.from; ; {
 		var f fetch
@@ -116,6 +121,11 @@ func (l *lane) fetch(ctx context.Context, fetched chan<- fetch, back <-chan *bro
 		if ctx.Err() != nil {
 			return
 		}
+		if after, gone := l.gate.passOver(l.topics.Transactions, l.partition, next, err); gone {
+			next = after
+			back <- f.buffer
+			continue
+		}
 		f.records, f.highWater, f.err = got.Records, got.HighWater, err
 		next = got.Next
 		select {
@@ -127,6 +137,25 @@ func (l *lane) fetch(ctx context.Context, fetched chan<- fetch, back <-chan *bro
 			return
 		}
 	}
+}
+
+// passOver says where to read on when records are gone for good: retention took
+// them before they were decided, the topic was made anew, or a batch is damaged
+// on the broker. It is reported loudly; a partition that stands still would be worse.
+func (g *Gate) passOver(topic string, partition int, from int64, err error) (next int64, gone bool) {
+	var outside *broker.OffsetOutOfRangeError
+	var corrupt *broker.CorruptBatchError
+	switch {
+	case errors.As(err, &outside):
+		next = outside.First
+	case errors.As(err, &corrupt):
+		next = corrupt.Next
+	default:
+		return 0, false
+	}
+	g.Metrics.lost.Inc()
+	g.Log.Error("records are gone and were never decided; reading on behind them", "topic", topic, "partition", partition, "from", from, "to", next, "error", err)
+	return next, true
 }
 
 // publishing is the one publication that may be under way.
@@ -172,8 +201,7 @@ func (l *lane) publish(ctx context.Context, records []broker.Record, b *Batch, h
 		err = l.gate.Settle(b)
 	}
 	if err != nil {
-		l.gate.Ledger.GiveUp(b.claims)
-		return err
+		return err // the claims stand: what the broker has is not known
 	}
 	l.gate.Metrics.publishTime.Observe(time.Since(started).Seconds())
 	if len(records) > 0 {
@@ -227,13 +255,16 @@ func (l *lane) publishDecisions(ctx context.Context, b *Batch) (end int64, err e
 			}
 		}
 		l.headers = append(l.headers[:0],
-			broker.Header{Key: "transaction_id", Value: []byte(a.tx.ID)},
+			broker.Header{Key: "transaction_id", Value: view(a.tx.ID)},
 			broker.Header{Key: "revision", Value: firstRevision},
 			broker.Header{Key: "verdict", Value: verdictHeader[a.mark.Verdict]})
-		l.out.Add(now, []byte(a.tx.Payer.AccountID), b.decision(a), l.headers)
+		l.out.Add(now, view(a.tx.Payer.AccountID), b.decision(a), l.headers)
 	}
 	return end, flush(len(b.answers))
 }
+
+// view is a text as bytes, which nobody may change.
+func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // What headers hold, made once.
 var (

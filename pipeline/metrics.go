@@ -31,6 +31,7 @@ type Metrics struct {
 	generations  prometheus.Counter
 	retries      prometheus.Counter
 	deadLettered prometheus.Counter
+	lost         prometheus.Counter
 }
 
 // NewMetrics registers the metrics of a gate with this ruleset.
@@ -85,6 +86,7 @@ func NewMetrics(reg prometheus.Registerer, rs *rules.Ruleset) *Metrics {
 	m.generations = counter("group_generations_total", "Times that this member was given partitions.").WithLabelValues()
 	m.retries = counter("broker_retries_total", "Calls to the broker that failed and were tried again.").WithLabelValues()
 	m.deadLettered = counter("dead_letters_total", "Records written to the dead-letter topic.").WithLabelValues()
+	m.lost = counter("lost_ranges_total", "Ranges of records that the broker no longer holds, or not whole, and that were never decided.").WithLabelValues()
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "ruleset_info", Help: "1 for the ruleset in force."}, []string{"hash"})
 	reg.MustRegister(info)
 	info.WithLabelValues(rs.Hash()).Set(1)

@@ -35,15 +35,16 @@ func (d *OutcomeDecoder) Take(topic string, records []broker.Record, refuse func
 	d.list = d.list[:0]
 	for i := range records {
 		r, o := &records[i], &d.outcomes[i]
-		kafkaTime := payment.Time(r.Time) * 1e6
+		kafkaTime := d.gate.kafkaTime(r)
+		since := kafkaTime
 		if d.gate.Now != nil {
-			kafkaTime = min(kafkaTime, d.gate.Now())
+			since = d.gate.Now() // after an outage its transaction may be as old, and still to come
 		}
 		if refusal := d.decoder.Outcome(r.Value, kafkaTime, o); refusal != nil {
 			refuse(r, refusal)
 			continue
 		}
-		d.items[i] = window.OutcomeItem{Outcome: o, KafkaTime: kafkaTime, Known: d.gate.Ledger.Known(key.Tx(o.TransactionID)),
+		d.items[i] = window.OutcomeItem{Outcome: o, Since: since, Known: d.gate.Ledger.Known(key.Tx(o.TransactionID)),
 			Source: window.Source{Topic: topic, Partition: int32(r.Partition), Offset: r.Offset, Key: r.Key, Value: r.Value}}
 		d.list = append(d.list, &d.items[i])
 	}
@@ -59,7 +60,7 @@ func (d *OutcomeDecoder) Take(topic string, records []broker.Record, refuse func
 }
 
 // GiveUpOutcomes finds the outcomes that have waited for their transaction since
-// before a Kafka time, hands them to refuse, and forgets them. One whose
+// before some time, hands them to refuse, and forgets them. One whose
 // transaction was decided too late for any log is forgotten silently.
 func (g *Gate) GiveUpOutcomes(before payment.Time, refuse func([]window.Source) error) error {
 	var lost []window.Source
@@ -96,6 +97,10 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 		got, err := l.conn.Fetch(ctx, broker.FetchRequest{Topic: l.topics.Outcomes, Partition: l.partition, Offset: next}, &buffer)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if after, gone := l.gate.passOver(l.topics.Outcomes, l.partition, next, err); gone {
+			next = after
+			continue
 		}
 		if err != nil {
 			return err

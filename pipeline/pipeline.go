@@ -8,9 +8,13 @@
 package pipeline
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"math"
+	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/ledger"
@@ -29,8 +33,9 @@ type Gate struct {
 	// Now is the member's clock. Without it, as in a replay, time is what the
 	// records say and nothing else.
 	Now func() payment.Time
-	// Earlier reads the bytes of a decision that the ledger has only by its place.
-	Earlier func(window.Mark) ([]byte, error)
+	// Earlier reads the bytes of a decision that the ledger has only by its place;
+	// errForgotten where nobody has them any more.
+	Earlier func(context.Context, window.Mark) ([]byte, error)
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -62,7 +67,6 @@ func ParseEvidence(name string) (Evidence, error) {
 // Engine decides micro-batches for one lane. It owns what the steps reuse.
 type Engine struct {
 	gate      *Gate
-	decoder   payment.Decoder
 	evaluator *rules.Evaluator
 	features  []string // full names, by slot
 	entities  []window.Entity
@@ -73,7 +77,7 @@ type Engine struct {
 
 // NewEngine returns an engine for one lane.
 func (g *Gate) NewEngine() *Engine {
-	e := &Engine{gate: g, decoder: payment.Decoder{Limits: g.Limits, Batch: true}, evaluator: g.Rules.NewEvaluator(), entities: g.Store.Entities()}
+	e := &Engine{gate: g, evaluator: g.Rules.NewEvaluator(), entities: g.Store.Entities()}
 	for _, f := range g.Rules.Features() {
 		e.features = append(e.features, f.FullName())
 	}
@@ -86,30 +90,28 @@ func (g *Gate) NewEngine() *Engine {
 // are to be published, in b. It stops before a transaction that another lane is
 // deciding at this moment: then n is less than len(records), and wait is closed
 // when the other has settled it. On an error nothing of b may be published.
-func (e *Engine) Decide(records []broker.Record, b *Batch) (n int, wait <-chan struct{}, err error) {
-	b.reset(len(records))
-	e.decoder.Release()
-	for n = range records {
-		a := b.add(records[n].Key)
-		e.decode(&records[n], a)
-		if wait = e.lookUp(a, b); wait != nil {
-			b.drop()
-			break
+// Its claims stand then, since nobody may decide its transactions before it is
+// known what became of them: Ledger.Clear ends them.
+func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) (n int, wait <-chan struct{}, err error) {
+	b.reset(len(records), e.gate.Limits)
+	for i := range records {
+		e.decode(&records[i], b.add(records[i].Key), b)
+	}
+	e.gate.Ledger.LookAhead(b.marks)
+	for n < len(records) && wait == nil {
+		if wait = e.lookUp(&b.answers[n], b); wait == nil {
+			n++
 		}
 	}
-	if wait == nil {
-		n = len(records)
-	}
+	b.answers = b.answers[:n]
 	if err = e.decideFresh(b); err == nil {
-		err = e.repeat(b)
-	}
-	if err != nil {
-		e.gate.Ledger.GiveUp(b.claims)
+		err = e.repeat(ctx, b)
 	}
 	return n, wait, err
 }
 
-// decideFresh takes those that were never decided through windows and rules.
+// decideFresh takes those that were never decided through windows and rules, and
+// those that the journal had lost through windows.
 func (e *Engine) decideFresh(b *Batch) error {
 	for at := 0; at < len(b.fresh); {
 		step := b.fresh[at:]
@@ -120,7 +122,9 @@ func (e *Engine) decideFresh(b *Batch) error {
 			return fmt.Errorf("append to the entities' logs: %w", err)
 		}
 		for i := range step {
-			e.judge(b.of[at+i], b)
+			if a := b.of[at+i]; a.decide {
+				e.judge(a, b)
+			}
 		}
 		if err := e.show(b.of[at:at+len(step)], b); err != nil {
 			return err
@@ -131,13 +135,28 @@ func (e *Engine) decideFresh(b *Batch) error {
 }
 
 // decode reads one record. A refused one keeps what could be read of it.
-func (e *Engine) decode(r *broker.Record, a *answer) {
-	a.kafkaTime = payment.Time(r.Time) * 1e6
-	if e.gate.Now != nil {
-		a.kafkaTime = min(a.kafkaTime, e.gate.Now())
-	}
-	a.refusal = e.decoder.Transaction(r.Value, a.kafkaTime, &a.tx)
+func (e *Engine) decode(r *broker.Record, a *answer, b *Batch) {
+	a.kafkaTime = e.gate.kafkaTime(r)
+	a.refusal = b.decoder.Transaction(r.Value, a.kafkaTime, &a.tx)
 	a.summary = payment.SummaryOf(&a.tx)
+	if a.tx.Identified() {
+		a.mark.Tx = e.gate.Store.Key().Tx(a.tx.ID)
+		b.marks = append(b.marks, a.mark)
+	}
+}
+
+// kafkaTime is a record's timestamp, cut back to the member's clock where it is
+// ahead; a record without one came now.
+func (g *Gate) kafkaTime(r *broker.Record) payment.Time {
+	const latest = math.MaxInt64 / int64(time.Millisecond)
+	t := payment.Time(min(r.Time, latest)) * 1e6
+	if g.Now == nil {
+		return t
+	}
+	if now := g.Now(); t <= 0 || t > now {
+		return now
+	}
+	return t
 }
 
 // lookUp asks the ledger whether the transaction was decided before, and claims
@@ -147,11 +166,14 @@ func (e *Engine) lookUp(a *answer, b *Batch) (wait <-chan struct{}) {
 		return nil
 	}
 	key := e.gate.Store.Key()
-	a.mark = window.Mark{Tx: key.Tx(a.tx.ID), Fingerprint: ledger.Fingerprint(key, &a.summary), Invalid: a.refusal != nil}
+	a.mark.Fingerprint, a.mark.Invalid = ledger.Fingerprint(key, &a.summary), a.refusal != nil
 	earlier, found, by := e.gate.Ledger.Claim(a.mark.Tx, b.claims)
 	switch {
 	case found:
 		a.compare(earlier)
+		if a.repeat && !earlier.Invalid && !e.gate.Store.Holds(a.mark.Tx) {
+			e.take(a, b) // its decision is known, and the journal had lost its entry: windows count it now
+		}
 	case by == b.claims:
 		a.repeatOf = b.index(a.mark.Tx)
 		a.compare(b.answers[a.repeatOf].mark)
@@ -159,9 +181,7 @@ func (e *Engine) lookUp(a *answer, b *Batch) (wait <-chan struct{}) {
 		return by.Done()
 	case a.refusal == nil:
 		a.decide = true
-		base, based := e.gate.Rules.ToBase(a.tx.Amount)
-		a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values}
-		b.fresh, b.of = append(b.fresh, &a.item), append(b.of, a)
+		e.take(a, b)
 	default:
 		a.decide = true
 		e.block(a, b)
@@ -169,9 +189,19 @@ func (e *Engine) lookUp(a *answer, b *Batch) (wait <-chan struct{}) {
 	return nil
 }
 
+// take puts a transaction among those that windows are to count.
+func (e *Engine) take(a *answer, b *Batch) {
+	base, based := e.gate.Rules.ToBase(a.tx.Amount)
+	a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values}
+	b.fresh, b.of = append(b.fresh, &a.item), append(b.of, a)
+}
+
 // compare says what becomes of a transaction whose id was decided before.
 func (a *answer) compare(earlier window.Mark) {
 	same := earlier.Fingerprint == a.mark.Fingerprint
+	if a.refusal != nil && !earlier.Invalid && (a.refusal.Reason == payment.ReasonOlderThanLedger || a.refusal.Reason == payment.ReasonFutureTime) {
+		a.refusal = nil // it was not too old, or too early, when it was decided
+	}
 	switch {
 	case a.refusal == nil && !same:
 		a.refusal = &payment.Refusal{Reason: payment.ReasonIDConflict, Field: "transaction_id"}
@@ -181,16 +211,21 @@ func (a *answer) compare(earlier window.Mark) {
 }
 
 // show lets features that look at verdicts see those of a step. Where the
-// decisions stand is noted later, when they are published.
+// decisions stand is noted later, when they are published; of those that the
+// journal had lost it is known.
 func (e *Engine) show(step []*answer, b *Batch) error {
-	if !e.gate.Store.ReadsVerdicts() {
-		return nil
-	}
 	b.marks = b.marks[:0]
 	for _, a := range step {
 		m := a.mark
-		m.Offset = -1
-		b.marks = append(b.marks, m)
+		if a.decide {
+			m.Offset = -1
+		}
+		if a.repeat && !a.item.Late || a.decide && e.gate.Store.ReadsVerdicts() {
+			b.marks = append(b.marks, m)
+		}
+	}
+	if len(b.marks) == 0 {
+		return nil
 	}
 	if err := e.gate.Store.Decided(b.marks); err != nil {
 		return fmt.Errorf("note verdicts in the entities' logs: %w", err)
@@ -278,8 +313,11 @@ func (e *Engine) attach(it *window.Item, d *payment.Decision) {
 	}
 }
 
+// errForgotten says that the topic no longer holds a decision.
+var errForgotten = errors.New("the ledger's topic no longer holds the decision")
+
 // repeat gives those that were decided before their stored bytes again.
-func (e *Engine) repeat(b *Batch) error {
+func (e *Engine) repeat(ctx context.Context, b *Batch) error {
 	for i := range b.answers {
 		a := &b.answers[i]
 		if !a.repeat {
@@ -294,7 +332,12 @@ func (e *Engine) repeat(b *Batch) error {
 		stored, ok := e.gate.Ledger.Recent(a.mark.Tx)
 		if !ok {
 			var err error
-			if stored, err = e.gate.Earlier(a.mark); err != nil {
+			stored, err = e.gate.Earlier(ctx, a.mark)
+			if errors.Is(err, errForgotten) { // it was decided, and nobody can say how: never decide it twice
+				a.refusal = &payment.Refusal{Reason: payment.ReasonOlderThanLedger, Field: "transaction_id"}
+				continue
+			}
+			if err != nil {
 				return fmt.Errorf("read the decision of %d/%d again: %w", a.mark.Partition, a.mark.Offset, err)
 			}
 		}

@@ -51,6 +51,9 @@ type ReplaySummary struct {
 	At       payment.Time // Kafka time of the last record
 }
 
+// endOfTime is 2200-01-01T00:00:00Z; no payment is later.
+const endOfTime = payment.Time(7_258_118_400e9)
+
 // fileBatch is how many transactions of a file are decided together.
 const fileBatch = 256
 
@@ -88,16 +91,17 @@ func (p *replaying) all(ctx context.Context, r io.Reader) error {
 	lines := bufio.NewReaderSize(r, 1<<20)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if len(line) == 0 && err == io.EOF {
+		atEnd := errors.Is(err, io.EOF)
+		if len(line) == 0 && atEnd {
 			break
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && !atEnd {
 			return fmt.Errorf("line %d: %w", p.sum.Lines+1, err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		done, err := p.line(bytes.TrimRight(line, "\r\n"), int64(len(line)))
+		done, err := p.line(ctx, bytes.TrimRight(line, "\r\n"), int64(len(line)))
 		if err != nil {
 			return fmt.Errorf("line %d: %w", p.sum.Lines, err)
 		}
@@ -108,7 +112,7 @@ func (p *replaying) all(ctx context.Context, r io.Reader) error {
 			p.Progress(p.sum)
 		}
 	}
-	if err := p.decide(); err != nil {
+	if err := p.decide(ctx); err != nil {
 		return err
 	}
 	return p.gate.GiveUpOutcomes(p.sum.At.Add(-p.Windows.OutcomesWait), func(lost []window.Source) error {
@@ -120,7 +124,7 @@ func (p *replaying) all(ctx context.Context, r io.Reader) error {
 }
 
 // line takes one line; done tells that the time has come to an end.
-func (p *replaying) line(line []byte, size int64) (done bool, err error) {
+func (p *replaying) line(ctx context.Context, line []byte, size int64) (done bool, err error) {
 	p.sum.Lines++
 	p.sum.Bytes += size
 	if len(line) == 0 {
@@ -130,7 +134,9 @@ func (p *replaying) line(line []byte, size int64) (done bool, err error) {
 	if p.Until != 0 && eventTime > p.Until {
 		return true, nil
 	}
-	p.sum.At = max(p.sum.At, eventTime)
+	if eventTime < endOfTime { // a clock gone mad must not make all the rest too old
+		p.sum.At = max(p.sum.At, eventTime)
+	}
 	// Kafka's time has milliseconds; rounded up, nothing is ahead of it.
 	record := broker.Record{Offset: p.sum.Lines, Time: int64((p.sum.At + 1e6 - 1) / 1e6), Value: line}
 	switch kind {
@@ -140,10 +146,10 @@ func (p *replaying) line(line []byte, size int64) (done bool, err error) {
 		record.Value = p.lines[at:len(p.lines):len(p.lines)]
 		p.records = append(p.records, record)
 		if len(p.records) >= fileBatch {
-			return false, p.decide()
+			return false, p.decide(ctx)
 		}
 	case payment.RecordOutcome:
-		if err := p.decide(); err != nil {
+		if err := p.decide(ctx); err != nil {
 			return false, err
 		}
 		if err := p.outcomes.Take("", []broker.Record{record}, func(r *broker.Record, why *payment.Refusal) {
@@ -161,12 +167,12 @@ func (p *replaying) line(line []byte, size int64) (done bool, err error) {
 }
 
 // decide decides the transactions that wait, and writes their decisions.
-func (p *replaying) decide() error {
+func (p *replaying) decide(ctx context.Context) error {
 	if len(p.records) == 0 {
 		return nil
 	}
 	b := &p.batch
-	if _, _, err := p.engine.Decide(p.records, b); err != nil {
+	if _, _, err := p.engine.Decide(ctx, p.records, b); err != nil {
 		return err
 	}
 	for i := range b.answers {
@@ -211,7 +217,7 @@ func (p *replaying) refuse(line int64, record []byte, why *payment.Refusal) {
 }
 
 // earlier reads a decision again from the file that it was written to.
-func (p *replaying) earlier(m window.Mark) ([]byte, error) {
+func (p *replaying) earlier(_ context.Context, m window.Mark) ([]byte, error) {
 	if err := p.out.Flush(); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/ledger"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
-	"github.com/sluice-risk/sluice/rules"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -32,9 +31,9 @@ func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Se
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	rs, err := rules.Load(config.Rules)
+	rs, err := config.ruleset()
 	if err != nil {
-		return nil, fmt.Errorf("ruleset %s:\n%w", config.Rules, err)
+		return nil, err
 	}
 	evidence, err := ParseEvidence(config.Evidence)
 	if err != nil {
@@ -79,21 +78,37 @@ func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Se
 // Gate returns what the service decides with.
 func (s *Service) Gate() *Gate { return s.gate }
 
+// Decided is the number of transactions that are known to be decided.
+func (s *Service) Decided() int { return s.gate.Ledger.Len() }
+
 // Ready reports whether payments are being decided.
 func (s *Service) Ready() bool { return s.working.Load() }
 
-// earlier reads a decision from its topic.
-func (s *Service) earlier(m window.Mark) (decision []byte, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	_, err = s.conn.ReadRange(ctx, s.config.Topics.Decisions, int(m.Partition), m.Offset, m.Offset+1, func(r broker.Record) error {
-		decision = append([]byte(nil), r.Value...)
-		return nil
-	})
-	if err == nil && decision == nil {
-		err = errors.New("the topic no longer holds it")
+// earlier reads a decision from its topic. Those that stand behind it are kept
+// at hand: a producer that sends again sends many, and in order.
+func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, err error) {
+	var buffer broker.FetchBuffer
+	got, err := s.conn.Fetch(ctx, broker.FetchRequest{Topic: s.config.Topics.Decisions, Partition: int(m.Partition), Offset: m.Offset, MaxBytes: 256 << 10}, &buffer)
+	if outside := (*broker.OffsetOutOfRangeError)(nil); err != nil && !errors.As(err, &outside) {
+		return nil, err
 	}
-	return decision, err
+	for i := range got.Records {
+		r := &got.Records[i]
+		mark, first, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
+		if err != nil || !first {
+			continue
+		}
+		if r.Offset == m.Offset && mark.Tx == m.Tx {
+			decision = append([]byte(nil), r.Value...)
+		}
+		s.gate.Ledger.Add(mark, r.Value)
+	}
+	if decision == nil {
+		s.log.Error("a decision is gone from the ledger's topic: its transaction came again and cannot be answered; keep the topic longer",
+			"topic", s.config.Topics.Decisions, "partition", m.Partition, "offset", m.Offset)
+		return nil, errForgotten
+	}
+	return decision, nil
 }
 
 // Run decides payments until ctx ends, then settles what was fetched, commits
@@ -111,11 +126,17 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.checkPartitions(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	group := broker.GroupConfig{
 		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes}, SessionTimeout: s.config.Kafka.SessionTimeout,
 		OnWait: func(err error) { s.log.Warn("waiting for the group", "error", err) },
+	}
+	if err := s.awaitEmptyGroup(ctx); err != nil {
+		return err
 	}
 	return s.conn.JoinGroup(ctx, group, s.generation)
 }
@@ -159,6 +180,12 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	var outcomes []*outcomeLane
 	prepare, inner := errgroup.WithContext(ctx)
 	prepare.SetLimit(8)
+	written := s.gate.Store.Written() // by the journal as it was found, before anything is added
+	decisions, err := s.conn.Partitions(ctx, s.config.Topics.Decisions)
+	if err != nil {
+		return unlessOver(ctx, err)
+	}
+	undecided := 0
 	for _, a := range g.Assigned {
 		if a.Offset < 0 {
 			a.Offset = broker.FirstOffset
@@ -167,15 +194,18 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 			outcomes = append(outcomes, &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0)})
 			continue
 		}
+		if a.Partition >= decisions {
+			undecided++
+			s.log.Error("a partition is not decided: a decision goes to the partition number of its transaction, and there is none; add partitions to the topic of decisions",
+				"topic", a.Topic, "partition", a.Partition, "decisions_topic", s.config.Topics.Decisions, "decisions_partitions", decisions)
+			continue
+		}
 		l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(), maxBatch: s.config.Windows.BatchSize}
 		lanes = append(lanes, l)
-		prepare.Go(func() error { return s.takeOver(inner, l, a) })
+		prepare.Go(func() error { return s.takeOver(inner, l, a, written) })
 	}
 	if err := prepare.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+		return unlessOver(ctx, err)
 	}
 	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID, "decided_before", s.gate.Ledger.Len())
 	s.working.Store(true)
@@ -183,10 +213,10 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 
 	work, failed := errgroup.WithContext(ctx)
 	for _, l := range lanes {
-		work.Go(func() error { return l.run(failed, drain) })
+		work.Go(func() error { return stopOthers(cancel, l.run(failed, drain)) })
 	}
 	for _, l := range outcomes {
-		work.Go(func() error { return l.run(failed, drain) })
+		work.Go(func() error { return stopOthers(cancel, l.run(failed, drain)) })
 	}
 	work.Go(func() error {
 		return giveUpOutcomes(failed, s.gate, s.conn, &s.config.Topics, s.config.Windows.OutcomesWait)
@@ -194,7 +224,11 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	committing, stopCommits := context.WithCancel(drain)
 	var commits errgroup.Group
 	commits.Go(func() error { return s.commitNowAndThen(committing, g, lanes, outcomes) })
-	err := work.Wait()
+	if undecided > 0 {
+		work.Go(func() error { return s.awaitPartitions(failed, decisions) })
+	}
+	err = work.Wait()
+	s.gate.Ledger.Clear() // what is claimed still is looked up on the topic before anybody decides again
 	stopCommits()
 	_ = commits.Wait() // its errors are those of the generation, and are logged
 	s.commitLast(drain, g, lanes, outcomes)
@@ -204,18 +238,42 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	return err
 }
 
-// alone refuses to share a group: an embedded store sees only what its own
-// member has folded.
-func (s *Service) alone(ctx context.Context, g *broker.Generation) error {
-	sole, err := g.SoleMember(ctx)
-	if err != nil || sole {
-		return err
+// unlessOver passes over an error that only says that the time was up.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
 	}
-	return fmt.Errorf("group %s has another member: an embedded store cannot be shared; stop the other one, or give this one a group of its own", s.config.Kafka.Group)
+	return err
+}
+
+// awaitPartitions ends the generation once the topic of decisions has grown, so
+// that the next one decides all partitions.
+func (s *Service) awaitPartitions(ctx context.Context, had int) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n, err := s.conn.Partitions(ctx, s.config.Topics.Decisions); err == nil && n > had {
+			return fmt.Errorf("topic %s has %d partitions now: %w", s.config.Topics.Decisions, n, broker.ErrGenerationEnded)
+		}
+	}
+}
+
+// stopOthers ends the draining of all lanes when one has failed: what it had
+// published is not known, so nobody may go on with what it had claimed.
+func stopOthers(stop func(), err error) error {
+	if err != nil {
+		stop()
+	}
+	return err
 }
 
 // takeOver fences a partition of decisions and completes the ledger from it.
-func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment) error {
+func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, written uint64) error {
 	t := s.config.Topics.Decisions
 	key := s.gate.Store.Key()
 	publisher, fence, err := s.conn.Fence(ctx, fmt.Sprintf("%s/%d", s.config.Kafka.Group, l.partition), t, l.partition)
@@ -223,7 +281,12 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment) er
 		return err
 	}
 	l.publisher = publisher
-	from := decisionsFrom(a.Metadata, storeName(key))
+	from, ours := decisionsFrom(a.Metadata, storeName(key), written)
+	if !ours && a.Offset >= 0 {
+		s.log.Warn("the journal is not the one with which offsets were committed, or was put back to an earlier state: "+
+			"earlier decisions are read from the topic and stand, but windows know nothing of what the journal lacks",
+			"topic", t, "partition", l.partition, "store", s.config.Store)
+	}
 	var found []window.Mark
 	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
 		m, first, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
@@ -231,16 +294,20 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment) er
 			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)
 			return nil
 		}
-		if first && !s.gate.Ledger.Known(m.Tx) {
-			s.gate.Ledger.Add(m, r.Value)
+		if !first {
+			return nil
+		}
+		if !s.gate.Ledger.Known(m.Tx) {
 			found = append(found, m)
 		}
+		// Known ones too: their records were not committed, so their bytes are wanted again at once.
+		s.gate.Ledger.Add(m, r.Value)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if began > from && from > 0 {
+	if began > from && (from > 0 || a.Offset > 0) {
 		s.log.Warn("the ledger has a hole: its topic no longer holds decisions that the journal lacks", "topic", t, "partition", l.partition, "from", from, "to", began)
 	}
 	if err := s.gate.Store.Decided(found); err != nil {
@@ -280,7 +347,7 @@ func (s *Service) commit(ctx context.Context, g *broker.Generation, lanes []*lan
 	var done []*cursor
 	add := func(topic string, partition int, c *cursor) {
 		if at, ok := c.ready(durable); ok {
-			commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, at.decisions)})
+			commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, at)})
 			done = append(done, c)
 		}
 	}

@@ -17,11 +17,13 @@ import (
 // as Problems; one that cannot be read, another error.
 func Load(dir string) (*Ruleset, error) {
 	set, err := LoadFS(os.DirFS(dir))
-	var problems Problems
-	if err != nil && !errors.As(err, &problems) {
-		return nil, fmt.Errorf("ruleset %s: %w", dir, err)
+	if err == nil {
+		return set, nil
 	}
-	return set, err
+	if problems := (Problems)(nil); errors.As(err, &problems) {
+		return nil, fmt.Errorf("ruleset %s: %d problem(s)\n%w", dir, len(problems), err)
+	}
+	return nil, fmt.Errorf("ruleset %s: %w", dir, err)
 }
 
 // LoadFS reads a ruleset as Load does.

@@ -52,6 +52,8 @@ type FetchBuffer struct {
 const (
 	// mostInflated bounds one compressed batch once it is inflated.
 	mostInflated = 128 << 20
+	// enoughInflated ends a fetch: what is small on the wire can be large here, and every lane has several buffers.
+	enoughInflated = 8 << 20
 	// mostNames bounds the table of header names against producers that invent new ones.
 	mostNames = 256
 	// smallestRecord is what an empty record takes, which bounds what a batch's record count can make us allocate.
@@ -86,6 +88,9 @@ func (b *FetchBuffer) decode(set []byte, partition int, from int64) (next int64,
 		after := base + int64(binary.BigEndian.Uint32(batch[atLastOffsetDelta:])) + 1
 		if after <= next {
 			continue
+		}
+		if len(b.inflated) > enoughInflated {
+			break // the rest is for the next fetch
 		}
 		if err := b.decodeBatch(batch, base, partition, from); err != nil {
 			return next, b.corrupt(base, after, err)

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -28,11 +31,36 @@ type EmbeddedConfig struct {
 type Embedded struct {
 	cluster *kfake.Cluster
 	addr    string
+	lock    *flock.Flock // of the folder; nil without one
 }
 
+// ErrFolderInUse: another process keeps its embedded broker in the folder.
+var ErrFolderInUse = errors.New("another process uses this folder")
+
 // StartEmbedded listens and returns once the topics can be used. Errors: an address that is taken, a folder that cannot
-// be read.
+// be read, ErrFolderInUse.
 func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
+	e := &Embedded{}
+	if cfg.Dir != "" {
+		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("embedded broker: %w", err)
+		}
+		e.lock = flock.New(filepath.Join(cfg.Dir, "LOCK"))
+		if got, err := e.lock.TryLock(); err != nil || !got {
+			return nil, fmt.Errorf("embedded broker in %s: %w", cfg.Dir, errors.Join(ErrFolderInUse, err))
+		}
+	}
+	if err := e.start(cfg); err != nil {
+		return nil, errors.Join(err, e.unlock())
+	}
+	// kfake seeds topics only into an empty folder, so they are made as any client would.
+	if err := e.ensure(cfg.Topics); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *Embedded) start(cfg EmbeddedConfig) error {
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.GroupMinSessionTimeout(100 * time.Millisecond),
@@ -43,14 +71,10 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	}
 	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("embedded broker on %s: %w", cfg.Addr, err)
+		return fmt.Errorf("embedded broker on %s: %w", cfg.Addr, err)
 	}
-	e := &Embedded{cluster: cluster, addr: cluster.ListenAddrs()[0]}
-	// kfake seeds topics only into an empty folder, so they are made as any client would.
-	if err := e.ensure(cfg.Topics); err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return e, nil
+	e.cluster, e.addr = cluster, cluster.ListenAddrs()[0]
+	return nil
 }
 
 func (e *Embedded) ensure(topics []Topic) error {
@@ -74,5 +98,12 @@ func (e *Embedded) Addr() string { return e.addr }
 // Close stops the broker and, with a folder, writes down what it still has in memory.
 func (e *Embedded) Close() error {
 	e.cluster.Close()
-	return nil
+	return e.unlock()
+}
+
+func (e *Embedded) unlock() error {
+	if e.lock == nil {
+		return nil
+	}
+	return e.lock.Unlock()
 }

@@ -81,6 +81,9 @@ func (c *Conn) Fetch(ctx context.Context, req FetchRequest, buf *FetchBuffer) (F
 	}
 
 	buf.records, buf.headers, buf.inflated = buf.records[:0], buf.headers[:0], buf.inflated[:0]
+	if cap(buf.inflated) > 4*enoughInflated {
+		buf.inflated = nil // one batch was huge; the next ones need not pay for it
+	}
 	next, err := buf.decode(res.set, req.Partition, req.Offset)
 	if corrupt := (*CorruptBatchError)(nil); errors.As(err, &corrupt) {
 		corrupt.Topic, corrupt.Partition = req.Topic, req.Partition

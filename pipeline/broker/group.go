@@ -274,24 +274,38 @@ func (g *Generation) Commit(ctx context.Context, commits []Commit) error {
 	return err
 }
 
-// SoleMember says whether the group has no other member. A member whose store is its own must not share a group.
-func (g *Generation) SoleMember(ctx context.Context) (sole bool, err error) {
-	err = g.conn.retry(ctx, "describe group "+g.group, func() error {
-		res, err := g.conn.client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{g.group}})
+// Member is who is in a group, as the broker tells it.
+type Member struct {
+	ID       string // given by the coordinator, for one membership
+	ClientID string
+	Host     string
+}
+
+// Members returns who is in a group, also those that died and whose session has not run out yet; none of a group that
+// does not exist.
+func (c *Conn) Members(ctx context.Context, group string) (members []Member, err error) {
+	err = c.retry(ctx, "describe group "+group, func() error {
+		res, err := c.client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{group}})
 		if err != nil {
 			return err
 		}
 		if len(res.Groups) != 1 {
 			return kafka.GroupCoordinatorNotAvailable
 		}
-		if res.Groups[0].Error != nil {
-			return res.Groups[0].Error
+		if err := res.Groups[0].Error; err != nil && !errors.Is(err, kafka.GroupIdNotFound) {
+			return err
 		}
-		sole = true
+		members = nil
 		for _, m := range res.Groups[0].Members {
-			sole = sole && m.MemberID == g.MemberID
+			members = append(members, Member{ID: m.MemberID, ClientID: m.ClientID, Host: m.ClientHost})
 		}
 		return nil
 	})
-	return sole, err
+	return members, err
+}
+
+// Others returns the group's other members.
+func (g *Generation) Others(ctx context.Context) ([]Member, error) {
+	all, err := g.conn.Members(ctx, g.group)
+	return slices.DeleteFunc(all, func(m Member) bool { return m.ID == g.MemberID }), err
 }

@@ -70,7 +70,7 @@ func (c *Conn) missing(ctx context.Context, names []string) (missing []string, e
 			return err
 		}
 		for _, t := range res.Topics {
-			if t.Error == kafka.UnknownTopicOrPartition {
+			if errors.Is(t.Error, kafka.UnknownTopicOrPartition) {
 				missing = append(missing, t.Name)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/dchest/siphash"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
+	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
 // Index finds decisions by transaction. It is shared by all lanes of a process:
@@ -18,19 +19,17 @@ import (
 // it, and the other waits.
 type Index struct {
 	mu      sync.Mutex
-	marks   map[window.TxHash]mark
+	marks   table.Table[window.TxHash, mark]
 	claims  map[window.TxHash]*Claims
-	recent  map[window.TxHash][]byte // bytes of the latest decisions
-	order   []window.TxHash          // of recent, oldest first, from head
-	head    int
-	bytes   int
-	ceiling int // bytes that recent may hold
+	recent  recent
+	touched uint64 // what LookAhead has read, so that it is not optimised away
 }
 
 // mark is a window.Mark without its hash, which is the key.
 type mark struct {
 	fingerprint uint64
 	offset      int64
+	bytes       place // of the decision, in Index.recent
 	partition   int32
 	verdict     payment.Verdict
 	invalid     bool
@@ -39,8 +38,22 @@ type mark struct {
 // New returns an empty index that keeps the bytes of the latest decisions, up
 // to a ceiling in bytes; older ones are read again from the topic.
 func New(ceiling int) *Index {
-	return &Index{
-		marks: map[window.TxHash]mark{}, claims: map[window.TxHash]*Claims{}, recent: map[window.TxHash][]byte{}, ceiling: ceiling,
+	return &Index{claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}}
+}
+
+// LookAhead reads where some transactions will be looked up, so that Claim and
+// Settle find those places in the processor's cache.
+func (x *Index) LookAhead(marks []window.Mark) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lookAhead(marks)
+}
+
+func (x *Index) lookAhead(marks []window.Mark) {
+	for i := range marks {
+		if at := x.marks.Peek(marks[i].Tx.Lo); at != nil {
+			x.touched += at.fingerprint
+		}
 	}
 }
 
@@ -65,7 +78,7 @@ func (c *Claims) Len() int { return len(c.hashes) }
 func (x *Index) Claim(h window.TxHash, c *Claims) (m window.Mark, found bool, by *Claims) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if k, ok := x.marks[h]; ok {
+	if k := x.marks.Find(h.Lo, h); k != nil {
 		return k.mark(h), true, nil
 	}
 	if by = x.claims[h]; by == nil {
@@ -75,7 +88,7 @@ func (x *Index) Claim(h window.TxHash, c *Claims) (m window.Mark, found bool, by
 	return window.Mark{}, false, by
 }
 
-func (k mark) mark(h window.TxHash) window.Mark {
+func (k *mark) mark(h window.TxHash) window.Mark {
 	return window.Mark{Tx: h, Fingerprint: k.fingerprint, Verdict: k.verdict, Invalid: k.invalid, Partition: k.partition, Offset: k.offset}
 }
 
@@ -83,15 +96,14 @@ func (k mark) mark(h window.TxHash) window.Mark {
 func (x *Index) Known(h window.TxHash) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	_, ok := x.marks[h]
-	return ok
+	return x.marks.Find(h.Lo, h) != nil
 }
 
 // Len is the number of decided transactions.
 func (x *Index) Len() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return len(x.marks)
+	return x.marks.Len()
 }
 
 // Add indexes a decision that stands in the topic, and keeps its bytes if they
@@ -99,15 +111,19 @@ func (x *Index) Len() int {
 func (x *Index) Add(m window.Mark, decision []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.add(m)
-	if decision != nil {
-		x.remember(m.Tx, decision)
-	}
+	x.add(&m, decision)
 }
 
-func (x *Index) add(m window.Mark) {
-	if _, ok := x.marks[m.Tx]; !ok && m.Offset >= 0 {
-		x.marks[m.Tx] = mark{m.Fingerprint, m.Offset, m.Partition, m.Verdict, m.Invalid}
+func (x *Index) add(m *window.Mark, decision []byte) {
+	if m.Offset < 0 {
+		return
+	}
+	k, added := x.marks.Add(m.Tx.Lo, m.Tx)
+	if added {
+		*k = mark{fingerprint: m.Fingerprint, offset: m.Offset, partition: m.Partition, verdict: m.Verdict, invalid: m.Invalid}
+	}
+	if len(decision) > 0 && !x.recent.holds(k.bytes) {
+		k.bytes = x.recent.put(decision)
 	}
 }
 
@@ -115,17 +131,29 @@ func (x *Index) add(m window.Mark) {
 // these bytes. Those who wait for them look again.
 func (x *Index) Settle(c *Claims, marks []window.Mark, decision func(i int) []byte) {
 	x.mu.Lock()
+	x.lookAhead(marks)
 	for i := range marks {
-		x.add(marks[i])
-		x.remember(marks[i].Tx, decision(i))
+		x.add(&marks[i], decision(i))
 	}
 	x.mu.Unlock()
-	x.GiveUp(c)
+	x.giveUp(c)
 }
 
-// GiveUp ends claims that were not settled; what became of their decisions is
-// read from the topic before anybody decides again.
-func (x *Index) GiveUp(c *Claims) {
+// Clear ends all claims that were not settled. It is called when no lane works,
+// and what became of their decisions is read from the topic before one does.
+func (x *Index) Clear() {
+	x.mu.Lock()
+	left := map[*Claims]bool{}
+	for _, c := range x.claims {
+		left[c] = true
+	}
+	x.mu.Unlock()
+	for c := range left {
+		x.giveUp(c)
+	}
+}
+
+func (x *Index) giveUp(c *Claims) {
 	x.mu.Lock()
 	for _, h := range c.hashes {
 		delete(x.claims, h)
@@ -135,31 +163,15 @@ func (x *Index) GiveUp(c *Claims) {
 	close(c.done)
 }
 
-func (x *Index) remember(h window.TxHash, decision []byte) {
-	if _, ok := x.recent[h]; ok || len(decision) > x.ceiling {
-		return
-	}
-	x.recent[h] = append([]byte(nil), decision...)
-	x.order = append(x.order, h)
-	x.bytes += len(decision)
-	for x.bytes > x.ceiling {
-		old := x.order[x.head]
-		x.head++
-		x.bytes -= len(x.recent[old])
-		delete(x.recent, old)
-	}
-	if x.head > 4096 && x.head > len(x.order)/2 {
-		x.order = append(x.order[:0], x.order[x.head:]...)
-		x.head = 0
-	}
-}
-
-// Recent returns the bytes of a decision if they are still at hand.
+// Recent returns a copy of the bytes of a decision if they are still at hand.
 func (x *Index) Recent(h window.TxHash) ([]byte, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	b, ok := x.recent[h]
-	return b, ok
+	k := x.marks.Find(h.Lo, h)
+	if k == nil || !x.recent.holds(k.bytes) {
+		return nil, false
+	}
+	return append([]byte(nil), x.recent.at(k.bytes)...), true
 }
 
 // Fingerprint is the keyed hash of what must not differ under one id: type,

@@ -40,7 +40,7 @@ func TestClaimsThatAreGivenUpAreFreeAgain(t *testing.T) {
 	x := New(1 << 10)
 	first, second := NewClaims(), NewClaims()
 	x.Claim(hash(1), first)
-	x.GiveUp(first)
+	x.Clear()
 	<-first.Done()
 	if _, found, by := x.Claim(hash(1), second); found || by != nil {
 		t.Fatal("a transaction that was given up is not free")

@@ -250,7 +250,11 @@ func (d *Decision) Reset() {
 
 // SummaryOf is the part of t that its decision repeats.
 func SummaryOf(t *Transaction) Summary {
-	return Summary{Type: t.Type.String(), Channel: t.Channel, Amount: Amount{t.Amount.Value, t.Amount.Currency},
+	amount := Amount{t.Amount.Value, t.Amount.Currency}
+	if amount.Currency == 0 {
+		amount.Value = 0 // not written, and so not read back
+	}
+	return Summary{Type: t.Type.String(), Channel: t.Channel, Amount: amount,
 		Payer: t.Payer.AccountID, Payee: t.Payee.AccountID, Instrument: t.Instrument.Token, Device: t.Device.ID, OrderID: t.OrderID}
 }
 

@@ -38,7 +38,7 @@ func TestDemoRulesetStopsFraudAndLetsPeoplePay(t *testing.T) {
 			if refusal := decoder.Outcome(e.Value, e.Time, &o); refusal != nil {
 				t.Fatalf("%v: %s", refusal, e.Value)
 			}
-			if err := store.Outcomes([]*window.OutcomeItem{{Outcome: &o, KafkaTime: e.Time, Known: true}}); err != nil {
+			if err := store.Outcomes([]*window.OutcomeItem{{Outcome: &o, Since: e.Time, Known: true}}); err != nil {
 				t.Fatal(err)
 			}
 			continue

@@ -38,8 +38,9 @@ func TestFileHoldsTheStream(t *testing.T) {
 		}
 		g := New(cfg)
 		for i := range n {
-			want, got := g.Next(), Event{}
-			if got, err = r.Next(); err != nil {
+			want := g.Next()
+			got, err := r.Next()
+			if err != nil {
 				t.Fatalf("%s: line %d: %v", name, i+1, err)
 			}
 			if want.Label = Genuine; got.Time != want.Time || got.Kind != want.Kind || got.Key != want.Key || !bytes.Equal(got.Value, want.Value) {

@@ -14,6 +14,9 @@ import (
 // ends. show is called by several goroutines.
 func Follow(ctx context.Context, conn *broker.Conn, topic string, log *slog.Logger, show func(*payment.Decision)) error {
 	offsets, err := conn.TopicOffsets(ctx, topic)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

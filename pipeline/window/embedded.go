@@ -8,6 +8,7 @@ import (
 
 	"github.com/dchest/siphash"
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
 // Embedded is the store of one process: a journal that holds each transaction
@@ -23,14 +24,20 @@ type Embedded struct {
 	entries [][]entry // pages of entryPage
 	count   uint32
 	chain   []outcome
-	byHash  map[TxHash]uint32
+	byHash  table.Table[TxHash, uint32]
 	seen    map[TxHash]struct{} // outcomes by the hash of what makes them identical
 	parked  map[TxHash][]parked
 	folders []*folder
-	rings   arena
-	ordinal uint64   // of the next thing that is appended
-	starts  []uint64 // the first ordinal of each segment
-	fresh   []bool   // scratch of Append: which items are new
+	rings   arena[elem]
+	sets    tallies    // of the cells that count distinct values
+	ordinal uint64     // of the next thing that is appended
+	starts  []uint64   // the first ordinal of each segment
+	appends []appended // scratch of Append
+	// Scratch of reread.
+	asideRings arena[elem]
+	asideSets  tallies
+
+	run run // scratch of Append
 }
 
 const entryPage = 4096
@@ -43,13 +50,15 @@ func Open(opts Options) (*Embedded, error) {
 	opts.fillDefaults()
 	s := &Embedded{
 		opts: opts, vocab: newWords(), starts: []uint64{0},
-		byHash: map[TxHash]uint32{}, seen: map[TxHash]struct{}{}, parked: map[TxHash][]parked{},
+		seen: map[TxHash]struct{}{}, parked: map[TxHash][]parked{},
 	}
 	for _, g := range newGroups(opts.Features) {
-		s.folders = append(s.folders, &folder{group: g, h: s, rings: &s.rings, before: everything})
+		s.folders = append(s.folders, &folder{group: g, h: s, rings: &s.rings, sets: &s.sets, before: everything})
 	}
 	if opts.Dir == "" {
-		return s, nil
+		var err error
+		s.key, err = newKey()
+		return s, err
 	}
 	j, err := openJournal(opts, s)
 	if err != nil {
@@ -114,20 +123,24 @@ func (s *Embedded) Append(items []*Item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := s.count
-	s.fresh = s.fresh[:0]
 	for _, it := range items {
 		it.Hash = s.key.Tx(it.Tx.ID)
-		_, known := s.byHash[it.Hash]
-		it.Late = !known && it.Tx.EventTime < it.KafkaTime.Add(-s.opts.Lateness)
-		s.fresh = append(s.fresh, !known && !it.Late)
-		if known || it.Late {
-			continue
+		s.lookAhead(it.Hash)
+	}
+	s.appends = s.appends[:0]
+	for _, it := range items {
+		var a appended
+		a.number, a.known = s.find(it.Hash)
+		it.Late = !a.known && it.Tx.EventTime < it.KafkaTime.Add(-s.opts.Lateness)
+		if !a.known && !it.Late {
+			a.number = s.push(it)
 		}
-		s.push(it)
+		s.appends = append(s.appends, a)
 	}
 	if err := s.logEntries(start); err != nil {
 		for n := start; n < s.count; n++ {
-			delete(s.byHash, s.entry(n).hash)
+			h := s.entry(n).hash
+			s.byHash.Delete(h.Lo, h)
 		}
 		s.count = start
 		return err
@@ -142,24 +155,58 @@ func (s *Embedded) Append(items []*Item) error {
 		if it.Late {
 			continue
 		}
-		n := s.byHash[it.Hash]
-		if s.fresh[i] {
-			s.place(n)
-			s.fold(n, it.Values)
-			s.unpark(n)
-		} else {
+		n := s.appends[i].number
+		if s.appends[i].known {
+			s.finishRun()
 			s.reread(n, it.Values)
+			it.Position = s.position(s.entry(n).ordinal)
+			continue
 		}
+		s.place(n)
 		it.Position = s.position(s.entry(n).ordinal)
+		s.run.items, s.run.numbers = append(s.run.items, it), append(s.run.numbers, n)
+		if len(s.parked) > 0 { // what waits for a transaction stands right behind it
+			s.finishRun()
+			s.unpark(n)
+		}
 	}
+	s.finishRun()
 	return nil
 }
 
+// finishRun folds the transactions that Append has put aside.
+func (s *Embedded) finishRun() {
+	s.foldRun(&s.run)
+	s.run.items, s.run.numbers = s.run.items[:0], s.run.numbers[:0]
+}
+
+// appended is an item of Append: its entry, and whether that was there before.
+type appended struct {
+	number uint32
+	known  bool
+}
+
+// Holds implements Store.
+func (s *Embedded) Holds(h TxHash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.find(h)
+	return ok
+}
+
+// find returns the number of a transaction's entry.
+func (s *Embedded) find(h TxHash) (n uint32, ok bool) {
+	if at := s.byHash.Find(h.Lo, h); at != nil {
+		return *at, true
+	}
+	return 0, false
+}
+
 // push makes the entry of a new transaction, without a place in the order yet.
-func (s *Embedded) push(it *Item) {
+func (s *Embedded) push(it *Item) uint32 {
 	var e entry
 	e.fill(s.key, &s.vocab, it.Hash, it.Tx, it.Base, it.Based)
-	s.add(e)
+	return s.add(e)
 }
 
 // add keeps an entry and returns its number.
@@ -169,7 +216,8 @@ func (s *Embedded) add(e entry) uint32 {
 		s.entries = append(s.entries, make([]entry, entryPage))
 	}
 	*s.entry(n) = e
-	s.byHash[e.hash] = n
+	at, _ := s.byHash.Add(e.hash.Lo, e.hash)
+	*at = n
 	s.count++
 	return n
 }
@@ -196,26 +244,33 @@ func (s *Embedded) position(ordinal uint64) payment.Position {
 	return payment.Position{Segment: uint32(segment), Offset: ordinal - s.starts[segment-1]}
 }
 
-// fold puts an entry into the folds of its entities and reads its features as
-// of its own time and position; values may be nil.
-func (s *Embedded) fold(n uint32, values []payment.Value) {
+// fold puts an entry into the folds of its entities, and reads nothing.
+func (s *Embedded) fold(n uint32) {
+	e := s.entry(n)
+	for _, f := range s.folders {
+		if key := f.keyOf(s.key, e); key != 0 {
+			s.foldInto(f, f.open(key, e.time), n, nil)
+		}
+	}
+}
+
+// foldInto puts an entry into the fold of one entity and reads its features as
+// of its own time and position. While the journal is read there are no values
+// to be filled: the cursors catch up with the first payment.
+func (s *Embedded) foldInto(f *folder, entity uint32, n uint32, values []payment.Value) {
 	e := s.entry(n)
 	own := elem{time: e.time, amount: e.base, ref: uint64(n)}
 	if e.based {
 		own.ref |= basedBit
 	}
-	for _, f := range s.folders {
-		key := f.keyOf(s.key, e)
-		if key == 0 {
-			continue
-		}
-		entity := f.open(key, e.time)
-		f.insert(entity, own)
-		if values == nil { // while the journal is read: the cursors catch up with the first payment
-			continue
-		}
-		f.seek(entity, e.time)
-		f.read(entity, own, values)
+	own.ref |= f.judge(e)
+	at := f.insert(entity, own)
+	if values == nil {
+		return
+	}
+	f.seek(entity, e.time)
+	f.read(entity, at, values)
+	if !f.whole {
 		f.drop(entity, e.time.Add(-f.reach-s.opts.Lateness-slack))
 	}
 }
@@ -242,17 +297,18 @@ func (s *Embedded) reread(n uint32, values []payment.Value) {
 		if key == 0 {
 			continue
 		}
-		entity, ok := f.index[key]
+		entity, ok := f.find(key)
 		if !ok {
 			continue
 		}
-		var rings arena
-		aside := folder{h: s, rings: &rings, before: e.ordinal + 1, group: &group{
+		s.asideRings.reset()
+		s.asideSets.reset()
+		aside := folder{h: s, rings: &s.asideRings, sets: &s.asideSets, before: e.ordinal + 1, group: &group{
 			entity: f.entity, spans: f.spans, cells: f.cells, byStatus: f.byStatus, byVerdict: f.byVerdict,
-			stateWords: f.stateWords, index: map[uint64]uint32{}, tally: make([]tally, 1),
+			stateWords: f.stateWords, count: 1,
+			folds: [][]fold{{{at: e.time, events: ring{class: noBlock}, outcomes: ring{class: noBlock}}}}, state: [][]uint64{make([]uint64, f.stateWords)},
 		}}
-		aside.open(key, e.time)
-		from := &f.folds[entity]
+		from := f.foldOf(entity)
 		// Outcomes first: an event is then inserted as what it had become.
 		for i := from.outcomes.first; i < from.outcomes.end(); i++ {
 			number := from.outcomes.at(&s.rings, i).number()
@@ -265,7 +321,10 @@ func (s *Embedded) reread(n uint32, values []payment.Value) {
 				aside.insert(0, el)
 			}
 		}
-		own := elem{time: e.time, amount: e.base, ref: uint64(n)}
+		own, ok := aside.foldOf(0).events.find(&s.asideRings, e.time, n)
+		if !ok {
+			continue // a redelivery from beyond the horizon: nothing is known of then
+		}
 		aside.seek(0, e.time)
 		aside.read(0, own, values)
 	}
@@ -284,6 +343,9 @@ func (s *Embedded) Decided(marks []Mark) error {
 		}
 	}
 	for i := range marks {
+		s.lookAhead(marks[i].Tx)
+	}
+	for i := range marks {
 		s.mark(&marks[i])
 	}
 	return nil
@@ -293,11 +355,21 @@ func (s *Embedded) Decided(marks []Mark) error {
 func (s *Embedded) mark(m *Mark) {
 	ordinal := s.ordinal
 	s.ordinal++
-	n, ok := s.byHash[m.Tx]
-	if !ok || s.entry(n).decidedAt != everything {
+	n, ok := s.find(m.Tx)
+	if !ok {
 		return
 	}
 	e := s.entry(n)
+	published := m.Offset >= 0
+	switch {
+	case e.decidedAt == everything:
+	case published && !e.published && m.Verdict != e.verdict:
+		// What was noted before a crash was never published, and then another ruleset decided.
+	default:
+		e.published = e.published || published
+		return
+	}
+	e.published = published
 	s.changeVerdict(n, false)
 	e.verdict, e.decidedAt = m.Verdict, ordinal
 	s.changeVerdict(n, true)
@@ -309,8 +381,8 @@ func (s *Embedded) changeVerdict(n uint32, add bool) {
 		if len(f.byVerdict) == 0 {
 			continue
 		}
-		if entity, ok := f.index[f.keyOf(s.key, e)]; ok {
-			f.change(entity, n, f.byVerdict, f.now(f.folds[entity].at), add)
+		if entity, ok := f.find(f.keyOf(s.key, e)); ok {
+			f.change(entity, n, f.byVerdict, f.now(f.foldOf(entity).at), add)
 		}
 	}
 }

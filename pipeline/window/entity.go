@@ -70,7 +70,8 @@ func (e Entity) String() string {
 }
 
 // ID returns the identifier under which t names the entity, "" when it does
-// not. Each half of a pair is written with its length, so that (1, 23) is not (12, 3).
+// not; the two of a pair are joined by a bar, for people to read. (Their key is
+// made of the hashes of both: there (1, 23) is not (12, 3).)
 func (e Entity) ID(t *payment.Transaction) string {
 	a := kindID(e.First, t)
 	if !e.Pair || a == "" {

@@ -1,7 +1,10 @@
 package window
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"math"
+	"unsafe"
 
 	"github.com/dchest/siphash"
 	"github.com/sluice-risk/sluice/pipeline/payment"
@@ -26,7 +29,7 @@ type entry struct {
 	currency                                                   payment.Currency
 	kind                                                       payment.Type
 	verdict                                                    payment.Verdict
-	based, located                                             bool
+	based, located, published                                  bool // published: so is the verdict
 }
 
 // TxHash is the keyed hash of a transaction id: 128 bits of SipHash-2-4
@@ -36,6 +39,13 @@ type TxHash struct{ Hi, Lo uint64 }
 // Key is the secret under which identifiers are hashed, so that nobody who
 // chooses identifiers can choose where they meet.
 type Key struct{ k0, k1 uint64 }
+
+// newKey makes a key that nobody can guess.
+func newKey() (Key, error) {
+	var b [16]byte
+	_, err := rand.Read(b[:])
+	return Key{binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:])}, err
+}
 
 // Tx hashes a transaction id.
 func (k Key) Tx(id string) TxHash {
@@ -144,3 +154,6 @@ func (k Key) RefOf(kind Kind, t *payment.Transaction) uint64 {
 	}
 	return k.Ref(kind, kindID(kind, t))
 }
+
+// bytesOf views a string as bytes, which nobody may change.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

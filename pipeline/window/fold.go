@@ -51,7 +51,7 @@ type moment struct {
 func (ev *Event) as(h history, c *cell, e *entry, m moment) {
 	ev.entry, ev.words = e, h.vocabulary()
 	ev.status, ev.fraud, ev.verdict = 0, false, 0
-	if e.decidedAt < m.before {
+	if c.ReadsVerdict && e.decidedAt < m.before {
 		ev.verdict = e.verdict
 	}
 	if !c.ReadsStatus {
@@ -77,7 +77,8 @@ func (ev *Event) as(h history, c *cell, e *entry, m moment) {
 type folder struct {
 	*group
 	h     history
-	rings *arena
+	rings *arena[elem]
+	sets  *tallies
 	// before bounds what is folded: everything, or what a redelivered transaction
 	// found when it first came.
 	before uint64
@@ -90,22 +91,21 @@ const everything = math.MaxUint64
 // now is the moment t with all outcomes of that time.
 func (f *folder) now(t payment.Time) moment { return moment{t, math.MaxUint32, f.before} }
 
-// passes judges an event for a cell.
-func (f *folder) passes(p Predicate, c *cell, e *entry, m moment) bool {
+// passes judges an event by a predicate of a cell, which may have a bit.
+func (f *folder) passes(p Predicate, bit uint64, c *cell, el *elem, m moment) bool {
 	if p == nil {
 		return true
 	}
-	f.ev.as(f.h, c, e, m)
+	if bit != 0 {
+		return el.ref&bit != 0
+	}
+	f.ev.as(f.h, c, f.h.entry(el.number()), m)
 	return p(&f.ev) == True
 }
 
 // contribute adds an elem to a cell, or takes it away.
 func (f *folder) contribute(n uint32, c *cell, el *elem, m moment, add bool) {
-	var e *entry
-	if c.Where != nil || c.Condition != nil || c.Field != nil {
-		e = f.h.entry(el.number())
-	}
-	if !f.passes(c.Where, c, e, m) {
+	if !f.passes(c.Where, c.whereBit, c, el, m) {
 		return
 	}
 	w := f.words(n)[c.state:]
@@ -119,12 +119,12 @@ func (f *folder) contribute(n uint32, c *cell, el *elem, m moment, add bool) {
 		return
 	case Share:
 		w[0] += one
-		if f.passes(c.Condition, c, e, m) {
+		if f.passes(c.Condition, c.conditionBit, c, el, m) {
 			w[1] += one
 		}
 		return
 	case Distinct:
-		f.contributeDistinct(w, c, e, m, add)
+		f.contributeDistinct(w, c, f.h.entry(el.number()), m, add)
 		return
 	case SinceFirst, Last, SinceLast, SpeedKMH:
 		return
@@ -181,15 +181,10 @@ func (f *folder) contributeDistinct(w []uint64, c *cell, e *entry, m moment, add
 	if v.Kind() == payment.Absent {
 		return
 	}
-	if w[0] == 0 {
-		f.tally = append(f.tally, tally{})
-		w[0] = uint64(len(f.tally) - 1)
-	}
-	t := &f.tally[w[0]]
 	if key := f.distinctKey(v); add {
-		t.add(key)
+		f.sets.add(w, key)
 	} else {
-		t.remove(key)
+		f.sets.remove(w, key)
 	}
 }
 
@@ -209,31 +204,54 @@ func (f *folder) distinctKey(v payment.Value) uint64 {
 	return uint64(v.Int()) * golden
 }
 
+// foldPage is how many entities share a page: large enough to be few, small
+// enough that no payment waits for one to be made.
+const foldPage = 1024
+
+// foldOf returns the fold of entity n.
+func (f *folder) foldOf(n uint32) *fold { return &f.folds[n/foldPage][n%foldPage] }
+
 // words returns the state of entity n.
 func (f *folder) words(n uint32) []uint64 {
-	return f.state[int(n)*f.stateWords : (int(n)+1)*f.stateWords]
+	from := int(n%foldPage) * f.stateWords
+	return f.state[n/foldPage][from : from+f.stateWords]
 }
 
 // open returns the number of the entity with this key, which is new as of t
 // where nothing was known of it.
 func (f *folder) open(key uint64, t payment.Time) uint32 {
-	n, ok := f.index[key]
-	if !ok {
-		n = uint32(len(f.folds))
-		f.index[key] = n
-		f.folds = append(f.folds, fold{at: t, events: ring{class: noBlock}, outcomes: ring{class: noBlock}})
-		for range f.stateWords {
-			f.state = append(f.state, 0)
-		}
+	n, added := f.index.Add(key, key)
+	if added {
+		*n = f.openNew(t)
 	}
+	return *n
+}
+
+// openNew returns the number of another entity, which no key leads to yet.
+func (f *folder) openNew(t payment.Time) uint32 {
+	n := f.count
+	if int(n/foldPage) == len(f.folds) {
+		f.folds = append(f.folds, make([]fold, foldPage))
+		f.state = append(f.state, make([]uint64, foldPage*f.stateWords))
+	}
+	*f.foldOf(n) = fold{at: t, events: ring{class: noBlock}, outcomes: ring{class: noBlock}}
+	f.count++
 	return n
 }
 
+// find returns the number of the entity with this key.
+func (f *folder) find(key uint64) (n uint32, ok bool) {
+	if at := f.index.Find(key, key); at != nil {
+		return *at, true
+	}
+	return 0, false
+}
+
 // insert puts an event into the ring of entity n and into the windows that
-// cover it as of the moment of the fold.
-func (f *folder) insert(n uint32, el elem) {
-	fd := &f.folds[n]
-	fd.events.insert(f.rings, el)
+// cover it as of the moment of the fold. It returns the event's index.
+func (f *folder) insert(n uint32, el elem) uint64 {
+	fd := f.foldOf(n)
+	at := fd.events.insert(f.rings, el)
 	w := f.words(n)
 	m := f.now(fd.at)
 	for s := range f.spans {
@@ -251,11 +269,12 @@ func (f *folder) insert(n uint32, el elem) {
 			}
 		}
 	}
+	return at
 }
 
 // seek moves the fold of entity n to the moment t.
 func (f *folder) seek(n uint32, t payment.Time) {
-	fd := &f.folds[n]
+	fd := f.foldOf(n)
 	f.seekOutcomes(n, fd, t)
 	fd.at = t
 	w := f.words(n)
@@ -346,7 +365,7 @@ func (f *folder) cross(n uint32, fd *fold, el elem, forward bool) {
 // change adds an event, as it is as of m, to those of the cells whose windows
 // cover it, or takes it away.
 func (f *folder) change(n uint32, number uint32, cells []int, m moment, add bool) {
-	fd := &f.folds[n]
+	fd := f.foldOf(n)
 	i, ok := fd.events.find(f.rings, f.h.entry(number).time, number)
 	if !ok {
 		return // dropped
@@ -365,7 +384,7 @@ func (f *folder) insertOutcome(n uint32, number uint32, o *outcome) {
 	if !f.placeOutcome(n, number, o) {
 		return
 	}
-	at := f.folds[n].at
+	at := f.foldOf(n).at
 	without := f.now(at)
 	without.before = o.ordinal
 	f.change(n, o.of, f.byStatus, without, false)
@@ -378,7 +397,7 @@ func (f *folder) placeOutcome(n uint32, number uint32, o *outcome) bool {
 	if len(f.byStatus) == 0 {
 		return false
 	}
-	fd := &f.folds[n]
+	fd := f.foldOf(n)
 	fd.outcomes.insert(f.rings, elem{time: o.time, ref: uint64(number)})
 	if o.time > fd.at {
 		return false
@@ -389,7 +408,7 @@ func (f *folder) placeOutcome(n uint32, number uint32, o *outcome) bool {
 
 // drop forgets what no window and no late payment can reach any more.
 func (f *folder) drop(n uint32, t payment.Time) {
-	fd := &f.folds[n]
+	fd := f.foldOf(n)
 	first := fd.events.first
 	fd.events.dropBefore(f.rings, t)
 	if moved := fd.events.first - first; moved > 0 {

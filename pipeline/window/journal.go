@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	crand "crypto/rand"
-
 	"github.com/gofrs/flock"
 )
 
@@ -28,7 +26,8 @@ import (
 //
 // little endian. Only the last segment can end in the middle of a record, when
 // the machine crashed: what is cut there was never durable, no offset beyond it
-// was committed, and Kafka has it still.
+// was committed, and Kafka has it still. What is broken or missing of that which
+// was on the disk already is damage, and the store does not open.
 //
 // flush hands everything to the operating system in one write before anything
 // is published, so a killed process loses nothing; a goroutine syncs it to the
@@ -44,6 +43,7 @@ type journal struct {
 
 	// Owned by whoever holds the store's lock.
 	file    *os.File
+	mark    *os.File // SYNCED
 	number  int
 	size    int64 // of the file, as far as it holds whole flushes
 	pending []byte
@@ -55,7 +55,7 @@ type journal struct {
 
 const (
 	journalMagic = "SLUICEJ1"
-	headerSize   = len(journalMagic) + 16 // and the key
+	headerSize   = len(journalMagic) + 16 + 4 // and the key, and a checksum of both
 	frameSize    = 8
 	maxRecord    = 16 << 20
 )
@@ -84,6 +84,10 @@ func openJournal(opts Options, s *Embedded) (*journal, error) {
 
 func (j *journal) open(opts Options) error {
 	if err := j.checkOwner(opts.Owner); err != nil {
+		return err
+	}
+	var err error
+	if j.mark, err = os.OpenFile(filepath.Join(j.dir, "SYNCED"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
 	names, err := filepath.Glob(filepath.Join(j.dir, "journal-*"))
@@ -117,22 +121,21 @@ func (j *journal) open(opts Options) error {
 	if len(names) == 0 || j.size == 0 {
 		j.number = max(0, j.number-1)
 		if j.store.key == (Key{}) {
-			var b [16]byte
-			if _, err := crand.Read(b[:]); err != nil {
+			if j.store.key, err = newKey(); err != nil {
 				return err
 			}
-			j.store.key = Key{binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:])}
 		}
 		return j.begin()
 	}
 	if j.file, err = os.OpenFile(j.name(j.number), os.O_WRONLY, 0); err != nil {
 		return err
 	}
-	if err := j.file.Truncate(j.size); err != nil { // what a crash cut in the middle
+	// What a crash cut in the middle goes; what a killed process had only handed to the system becomes durable.
+	if err := errors.Join(j.file.Truncate(j.size), seekTo(j.file, j.size), j.file.Sync()); err != nil {
 		return err
 	}
-	_, err = j.file.Seek(j.size, io.SeekStart)
-	return err
+	j.noteSynced(j.number, j.size)
+	return nil
 }
 
 func (o *Options) progress(done, total int64) {
@@ -161,22 +164,25 @@ func (j *journal) name(number int) string {
 
 // replay reads a segment into the store and returns how much of it is whole.
 func (j *journal) replay(data []byte, last bool, opts Options, progress func(int)) (int64, error) {
-	if len(data) < headerSize && last {
+	if len(data) < headerSize && last && j.syncedSize() == 0 {
 		return 0, nil // the crash came while the segment was begun
 	}
-	if len(data) < headerSize || string(data[:len(journalMagic)]) != journalMagic {
+	key, ok := readHeader(data)
+	if !ok {
 		return 0, fmt.Errorf("%w: no journal header", ErrCorrupt)
 	}
-	key := data[len(journalMagic):headerSize]
-	j.store.key = Key{binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:])}
+	if j.store.key != (Key{}) && j.store.key != key {
+		return 0, fmt.Errorf("%w: it is a segment of another journal", ErrCorrupt)
+	}
+	j.store.key = key
 	at := headerSize
 	for n := 0; at < len(data); n++ {
 		body, ok := frame(data[at:])
 		if !ok {
-			if last {
+			if last && int64(at) >= j.syncedSize() {
 				break
 			}
-			return 0, fmt.Errorf("%w at byte %d", ErrCorrupt, at)
+			return 0, fmt.Errorf("%w at byte %d, which was on the disk already", ErrCorrupt, at)
 		}
 		if err := j.store.recover(body, opts.OnMark); err != nil {
 			return 0, fmt.Errorf("%w at byte %d: %w", ErrCorrupt, at, err)
@@ -185,6 +191,9 @@ func (j *journal) replay(data []byte, last bool, opts Options, progress func(int
 		if n%4096 == 0 {
 			progress(at)
 		}
+	}
+	if synced := j.syncedSize(); int64(at) < synced {
+		return 0, fmt.Errorf("%w: it ends at byte %d, and %d were on the disk already", ErrCorrupt, at, synced)
 	}
 	return int64(at), nil
 }
@@ -200,6 +209,46 @@ func frame(data []byte) ([]byte, bool) {
 	}
 	body := data[frameSize : frameSize+int(n)]
 	return body, crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(data[4:])
+}
+
+// The file SYNCED says how much of which segment was on the disk at the last
+// sync. It is not synced itself: it may be behind, never ahead. What is damaged
+// below it is damage; above it, a crash.
+
+func (j *journal) noteSynced(number int, size int64) {
+	var b [12]byte
+	binary.LittleEndian.PutUint32(b[:], uint32(number))
+	binary.LittleEndian.PutUint64(b[4:], uint64(size))
+	if _, err := j.mark.WriteAt(b[:], 0); err != nil {
+		j.fail(err)
+	}
+}
+
+// syncedSize is how much of the segment that is being read was on the disk for sure.
+func (j *journal) syncedSize() int64 {
+	var b [12]byte
+	if n, _ := j.mark.ReadAt(b[:], 0); n < len(b) || int(binary.LittleEndian.Uint32(b[:])) != j.number {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint64(b[4:]))
+}
+
+// header is the beginning of a segment.
+func header(key Key) []byte {
+	b := append(make([]byte, 0, headerSize), journalMagic...)
+	b = binary.LittleEndian.AppendUint64(b, key.k0)
+	b = binary.LittleEndian.AppendUint64(b, key.k1)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// readHeader returns the key of a segment; ok is false where it has no header of ours.
+func readHeader(data []byte) (key Key, ok bool) {
+	if len(data) < headerSize {
+		return key, false
+	}
+	b := data[len(journalMagic):]
+	key = Key{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}
+	return key, string(header(key)) == string(data[:headerSize])
 }
 
 // put adds a record, whose body add appends, to what the next flush writes.
@@ -272,10 +321,7 @@ func (j *journal) begin() error {
 	if err != nil {
 		return err
 	}
-	header := append([]byte(journalMagic), make([]byte, 16)...)
-	binary.LittleEndian.PutUint64(header[len(journalMagic):], j.store.key.k0)
-	binary.LittleEndian.PutUint64(header[len(journalMagic)+8:], j.store.key.k1)
-	if _, err := f.Write(header); err != nil {
+	if _, err := f.Write(header(j.store.key)); err != nil {
 		return err
 	}
 	j.file, j.size = f, int64(headerSize)
@@ -304,13 +350,14 @@ func (j *journal) syncInBackground() {
 // sync makes durable what was written before it began.
 func (j *journal) sync() {
 	j.store.mu.Lock()
-	written := j.store.ordinal
+	written, number, size := j.store.ordinal, j.number, j.size
 	j.store.mu.Unlock()
 	if written == j.durable.Load() {
 		return
 	}
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
+	// The file may have been replaced by a later segment meanwhile: then the earlier one was synced whole.
 	if err := j.file.Sync(); err != nil {
 		// After a failed sync nobody knows what the disk holds: never say durable again.
 		j.fail(err)
@@ -318,6 +365,7 @@ func (j *journal) sync() {
 	}
 	if j.failed.Load() == nil {
 		j.durable.Store(written)
+		j.noteSynced(number, size)
 	}
 }
 
@@ -326,7 +374,7 @@ func (j *journal) close() error {
 	j.ticker.Stop()
 	j.synced.Wait()
 	j.sync()
-	err := j.file.Close()
+	err := errors.Join(j.file.Close(), j.mark.Close())
 	if failed := j.failed.Load(); failed != nil {
 		err = errors.Join(*failed, err)
 	}

@@ -14,9 +14,8 @@ import (
 // The oracle keeps every event in a slice and computes each value from its
 // definition, with no thought of speed.
 type oracle struct {
-	events   []oracleEvent
-	ordinal  int
-	features []Feature
+	events  []oracleEvent
+	ordinal int
 }
 
 type oracleEvent struct {
@@ -340,8 +339,8 @@ func checkHistory(t *testing.T, seed uint64, steps int) {
 			id, n := fmt.Sprint("t", rng.IntN(step+5)), 0
 			kinds := []payment.OutcomeKind{payment.OutcomeSettled, payment.OutcomeTechnicalFailure, payment.OutcomeFraudConfirmed, payment.OutcomeFraudCleared}
 			out := oracleOutcome{time: clock - payment.Time(time.Minute)*payment.Time(rng.IntN(120)), kind: kinds[rng.IntN(len(kinds))], ordinal: o.ordinal}
-			items := []*OutcomeItem{{Outcome: &payment.Outcome{ID: fmt.Sprint("o", step), TransactionID: id, Kind: out.kind, EventTime: out.time}, KafkaTime: kafka}}
-			items = append(items, &OutcomeItem{Outcome: items[0].Outcome, KafkaTime: kafka})
+			items := []*OutcomeItem{{Outcome: &payment.Outcome{ID: fmt.Sprint("o", step), TransactionID: id, Kind: out.kind, EventTime: out.time}, Since: kafka}}
+			items = append(items, &OutcomeItem{Outcome: items[0].Outcome, Since: kafka})
 			for _, it := range items { // identical ones count once, in one call or two
 				if err := store.Outcomes([]*OutcomeItem{it}); err != nil {
 					t.Fatal(err)

@@ -33,7 +33,7 @@ func (s *Embedded) Outcomes(items []*OutcomeItem) error {
 	for _, it := range items {
 		o := it.Outcome
 		r := outcomeRecord{tx: s.key.Tx(o.TransactionID), identity: s.identity(o), time: o.EventTime, kind: o.Kind}
-		_, logged := s.byHash[r.tx]
+		_, logged := s.find(r.tx)
 		switch _, repeated := s.seen[r.identity]; {
 		case repeated:
 			it.Status = OutcomeRepeated
@@ -46,7 +46,7 @@ func (s *Embedded) Outcomes(items []*OutcomeItem) error {
 		default:
 			it.Status = OutcomeParked
 			r.waits = true
-			r.parked = Parked{Tx: r.tx, KafkaTime: it.KafkaTime, Source: it.Source.clone()}
+			r.parked = Parked{Tx: r.tx, Since: it.Since, Source: it.Source.clone()}
 		}
 		s.seen[r.identity] = struct{}{}
 		records = append(records, r)
@@ -92,7 +92,7 @@ func (s *Embedded) applyOutcome(r *outcomeRecord) {
 		s.parked[r.tx] = append(s.parked[r.tx], parked{r.parked, r.time, r.kind})
 		return
 	}
-	if n, ok := s.byHash[r.tx]; ok {
+	if n, ok := s.find(r.tx); ok {
 		s.chainOutcome(n, r.time, r.kind)
 	} else {
 		s.ordinal++
@@ -112,7 +112,7 @@ func (s *Embedded) chainOutcome(n uint32, t payment.Time, kind payment.OutcomeKi
 	}
 	*link = number + 1
 	for _, f := range s.folders {
-		if entity, ok := f.index[f.keyOf(s.key, e)]; ok {
+		if entity, ok := f.find(f.keyOf(s.key, e)); ok {
 			f.insertOutcome(entity, number, &s.chain[number])
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Embedded) Parked(before payment.Time) []Parked {
 	var old []Parked
 	for _, list := range s.parked {
 		for i := range list {
-			if list[i].KafkaTime < before {
+			if list[i].Since < before {
 				old = append(old, list[i].Parked)
 			}
 		}
@@ -164,7 +164,7 @@ func (s *Embedded) ForgetParked(before payment.Time) error {
 func (s *Embedded) forgetParked(before payment.Time) {
 	s.ordinal++
 	for h, list := range s.parked {
-		list = slices.DeleteFunc(list, func(p parked) bool { return p.KafkaTime < before })
+		list = slices.DeleteFunc(list, func(p parked) bool { return p.Since < before })
 		if s.parked[h] = list; len(list) == 0 {
 			delete(s.parked, h)
 		}

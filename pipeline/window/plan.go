@@ -2,9 +2,11 @@ package window
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
 // span is a window of one entity: features of the same length, calendar and
@@ -39,6 +41,9 @@ type cell struct {
 	slot  int // in Item.Values
 	span  int // in group.spans
 	state int // the first of its words behind the cursors
+	// What its predicates say of an event stands in these bits of elem.ref, where
+	// it cannot change; 0: it can, or there are no bits left.
+	whereBit, conditionBit uint64
 }
 
 // words is the number of words of state that the aggregate keeps.
@@ -55,9 +60,14 @@ func (c *cell) words() int {
 	case Min, Max:
 		return 3
 	case Distinct:
-		return 1
+		return tallyWords
 	}
 	return 0 // read from the ring itself
+}
+
+// readsEntries reports whether an elem does not tell what the cell needs when it leaves a window.
+func (c *cell) readsEntries() bool {
+	return c.Aggregate == Distinct || c.Where != nil && c.whereBit == 0 || c.Condition != nil && c.conditionBit == 0
 }
 
 // group is all features about one kind of entity (or pair), and the folds of
@@ -68,13 +78,16 @@ type group struct {
 	cells  []cell
 	// The cells whose predicate looks at what changes after the event.
 	byStatus, byVerdict []int
+	distinct            []int         // the words where the tallies of cells begin
+	reading             []int         // the spans that read an event's entry when it leaves them
 	reach               time.Duration // the farthest that a span looks back
+	whole               bool          // some span looks back as far as the log reaches
 	stateWords          int           // an entity's words: two cursors a span, then the cells'
 
-	index map[uint64]uint32 // key of an entity to its number
-	folds []fold
-	state []uint64 // stateWords for each fold
-	tally []tally  // of the cells that count distinct values
+	index table.Table[uint64, uint32] // key of an entity to its number
+	count uint32                      // of the entities
+	folds [][]fold                    // pages of foldPage
+	state [][]uint64                  // pages of foldPage, stateWords for each fold
 }
 
 // fold is what is kept of one entity: its log as a ring, and the aggregates of
@@ -97,7 +110,7 @@ func newGroups(features []Feature) []*group {
 		}
 		g := byEntity[f.Entity]
 		if g == nil {
-			g = &group{entity: f.Entity, index: map[uint64]uint32{}, tally: make([]tally, 1)}
+			g = &group{entity: f.Entity}
 			byEntity[f.Entity] = g
 			groups = append(groups, g)
 		}
@@ -114,6 +127,7 @@ func newGroups(features []Feature) []*group {
 		}
 		g.cells = append(g.cells, cell{Feature: f, slot: slot, span: at})
 		g.reach = max(g.reach, f.Reach())
+		g.whole = g.whole || f.Length == 0 && f.Calendar == NotCalendar
 		if f.ReadsStatus {
 			g.byStatus = append(g.byStatus, len(g.cells)-1)
 		}
@@ -122,11 +136,54 @@ func newGroups(features []Feature) []*group {
 		}
 	}
 	for _, g := range groups {
+		g.shareBits()
 		g.stateWords = 2 * len(g.spans)
 		for i := range g.cells {
-			g.cells[i].state = g.stateWords
-			g.stateWords += g.cells[i].words()
+			c := &g.cells[i]
+			c.state = g.stateWords
+			g.stateWords += c.words()
+			if c.Aggregate == Distinct {
+				g.distinct = append(g.distinct, c.state)
+			}
+			if c.readsEntries() && !slices.Contains(g.reading, c.span) {
+				g.reading = append(g.reading, c.span)
+			}
 		}
 	}
 	return groups
+}
+
+// shareBits gives bits of elem.ref to predicates that look only at what never
+// changes: an event that leaves a window is then judged without being read.
+func (g *group) shareBits() {
+	next := uint64(firstJudgedBit)
+	give := func(p Predicate) (bit uint64) {
+		if p != nil && next < basedBit {
+			bit, next = next, next<<1
+		}
+		return bit
+	}
+	for i := range g.cells {
+		if c := &g.cells[i]; !c.ReadsStatus && !c.ReadsVerdict {
+			c.whereBit, c.conditionBit = give(c.Where), give(c.Condition)
+		}
+	}
+}
+
+// judge returns the bits of an event.
+func (f *folder) judge(e *entry) (bits uint64) {
+	for i := range f.cells {
+		c := &f.cells[i]
+		if c.whereBit|c.conditionBit == 0 {
+			continue
+		}
+		f.ev.as(f.h, c, e, f.now(e.time))
+		if c.whereBit != 0 && c.Where(&f.ev) == True {
+			bits |= c.whereBit
+		}
+		if c.conditionBit != 0 && c.Condition(&f.ev) == True {
+			bits |= c.conditionBit
+		}
+	}
+	return bits
 }

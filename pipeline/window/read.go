@@ -6,17 +6,13 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// read fills the slots of all cells for the transaction whose elem is own, with
-// the fold of entity n at its moment.
-func (f *folder) read(n uint32, own elem, values []payment.Value) {
-	fd := &f.folds[n]
-	at, ok := fd.events.find(f.rings, own.time, own.number())
-	if !ok {
-		return // a redelivery from beyond the horizon: nothing is known of then
-	}
+// read fills the slots of all cells for the transaction whose elem has this
+// index, with the fold of entity n at its moment.
+func (f *folder) read(n uint32, own uint64, values []payment.Value) {
+	fd := f.foldOf(n)
 	for i := range f.cells {
 		c := &f.cells[i]
-		values[c.slot] = f.value(n, fd, c, at)
+		values[c.slot] = f.value(n, fd, c, own)
 	}
 }
 
@@ -46,7 +42,7 @@ func (f *folder) value(n uint32, fd *fold, c *cell, own uint64) payment.Value {
 		}
 		return payment.IntValue(int64(w[0]))
 	case Distinct:
-		return payment.IntValue(int64(f.tally[w[0]].used))
+		return payment.IntValue(int64(w[tallyUsed]))
 	case Share:
 		if w[0] == 0 {
 			return payment.FloatValue(0)
@@ -64,7 +60,7 @@ func (f *folder) findExtreme(n uint32, fd *fold, c *cell, w []uint64) {
 	first := true
 	for i := cursors[2*c.span]; i < cursors[2*c.span+1]; i++ {
 		el := fd.events.at(f.rings, i)
-		if el.ref&basedBit == 0 || !f.passes(c.Where, c, f.h.entry(el.number()), f.now(fd.at)) {
+		if el.ref&basedBit == 0 || !f.passes(c.Where, c.whereBit, c, el, f.now(fd.at)) {
 			continue
 		}
 		if v := uint64(el.amount); first || c.Aggregate == Min && v < w[0] || c.Aggregate == Max && v > w[0] {
@@ -79,7 +75,7 @@ func (f *folder) sinceFirst(n uint32, fd *fold, c *cell) payment.Value {
 	cursors := f.words(n)
 	for i := cursors[2*c.span]; i < cursors[2*c.span+1]; i++ {
 		el := fd.events.at(f.rings, i)
-		if f.passes(c.Where, c, f.h.entry(el.number()), f.now(fd.at)) {
+		if f.passes(c.Where, c.whereBit, c, el, f.now(fd.at)) {
 			return payment.FloatValue(seconds(fd.at - el.time))
 		}
 	}
@@ -101,18 +97,17 @@ func (f *folder) previous(fd *fold, c *cell, own uint64) payment.Value {
 		if el.time > high {
 			continue
 		}
-		e := f.h.entry(el.number())
-		if !f.passes(c.Where, c, e, f.now(fd.at)) {
+		if !f.passes(c.Where, c.whereBit, c, el, f.now(fd.at)) {
 			continue
 		}
 		switch c.Aggregate {
 		case SinceLast:
 			return payment.FloatValue(seconds(fd.at - el.time))
 		case Last:
-			f.ev.as(f.h, c, e, f.now(fd.at))
+			f.ev.as(f.h, c, f.h.entry(el.number()), f.now(fd.at))
 			return c.Field.Get(&f.ev)
 		case SpeedKMH:
-			if e.located {
+			if e := f.h.entry(el.number()); e.located {
 				return payment.FloatValue(speed(e, here))
 			}
 		}

@@ -178,7 +178,7 @@ func (c *codec) outcome(r *outcomeRecord) {
 	c.flag(&r.waits)
 	if r.waits {
 		r.parked.Tx = r.tx
-		field64(c, &r.parked.KafkaTime)
+		field64(c, &r.parked.Since)
 		c.text(&r.parked.Source.Topic)
 		field32(c, &r.parked.Source.Partition)
 		field64(c, &r.parked.Source.Offset)
@@ -217,12 +217,12 @@ func (s *Embedded) recover(record []byte, onMark func(Mark)) error {
 			return errShort
 		}
 		e.decidedAt = everything
-		if _, twice := s.byHash[e.hash]; twice {
+		if _, twice := s.find(e.hash); twice {
 			return errors.New("a transaction stands twice")
 		}
 		n := s.add(e)
 		s.place(n)
-		s.fold(n, nil)
+		s.fold(n)
 		s.unpark(n)
 	case recordMark:
 		var m Mark

@@ -10,10 +10,13 @@ import (
 type elem struct {
 	time   payment.Time
 	amount int64  // minor units of the base currency, if based
-	ref    uint64 // the number of the transaction or outcome, and basedBit
+	ref    uint64 // the number of the transaction or outcome, 32 bits; above it, what group.shareBits gives out; and basedBit
 }
 
-const basedBit = 1 << 63
+const (
+	firstJudgedBit = 1 << 32
+	basedBit       = 1 << 63
+)
 
 func (e *elem) number() uint32 { return uint32(e.ref) }
 
@@ -28,25 +31,26 @@ type ring struct {
 }
 
 const (
-	smallBlock = 4       // elems
-	pageElems  = 1 << 15 // elems of an arena page; a larger block gets a page of its own
+	smallBlock = 4       // items
+	pageItems  = 1 << 15 // items of an arena page; a larger block gets a page of its own
 )
 
-// arena gives out blocks of elems in powers of two, from pages that the garbage
-// collector need not scan.
-type arena struct {
-	pages  [][]elem
+// arena gives out blocks of items in powers of two, from pages that the garbage
+// collector need not scan where items hold no pointers.
+type arena[T any] struct {
+	pages  [][]T
 	shared bool // there is a page for small blocks
 	page   int  // the last such page
 	used   int  // units used in it
 	free   [33][]uint32
 }
 
-const unitsPerPage = pageElems / smallBlock
+const unitsPerPage = pageItems / smallBlock
 
-// alloc returns the address of a block of smallBlock<<class elems: the page
-// number times unitsPerPage, plus the unit in the page.
-func (a *arena) alloc(class uint8) uint32 {
+// alloc returns the address of a block of smallBlock<<class items: the page
+// number times unitsPerPage, plus the unit in the page. What it held before is
+// still there.
+func (a *arena[T]) alloc(class uint8) uint32 {
 	if f := a.free[class]; len(f) > 0 {
 		block := f[len(f)-1]
 		a.free[class] = f[:len(f)-1]
@@ -54,11 +58,11 @@ func (a *arena) alloc(class uint8) uint32 {
 	}
 	units := 1 << class
 	if units >= unitsPerPage {
-		a.pages = append(a.pages, make([]elem, units*smallBlock))
+		a.pages = append(a.pages, make([]T, units*smallBlock))
 		return uint32((len(a.pages) - 1) * unitsPerPage)
 	}
 	if !a.shared || a.used+units > unitsPerPage {
-		a.pages = append(a.pages, make([]elem, pageElems))
+		a.pages = append(a.pages, make([]T, pageItems))
 		a.shared, a.page, a.used = true, len(a.pages)-1, 0
 	}
 	block := uint32(a.page*unitsPerPage + a.used)
@@ -66,7 +70,12 @@ func (a *arena) alloc(class uint8) uint32 {
 	return block
 }
 
-func (a *arena) release(block uint32, class uint8) {
+// reset takes all blocks back.
+func (a *arena[T]) reset() {
+	*a = arena[T]{pages: a.pages[:min(1, len(a.pages))], shared: len(a.pages) > 0}
+}
+
+func (a *arena[T]) release(block uint32, class uint8) {
 	if 1<<class >= unitsPerPage { // a page of its own: give the memory back, keep the number
 		a.pages[block/unitsPerPage] = nil
 		return
@@ -74,47 +83,40 @@ func (a *arena) release(block uint32, class uint8) {
 	a.free[class] = append(a.free[class], block)
 }
 
-func (a *arena) block(block uint32, class uint8) []elem {
+func (a *arena[T]) block(block uint32, class uint8) []T {
 	page, unit := block/unitsPerPage, int(block%unitsPerPage)
 	return a.pages[page][unit*smallBlock : unit*smallBlock+smallBlock<<class]
 }
 
 // at returns the elem with absolute index i.
-func (r *ring) at(a *arena, i uint64) *elem {
+func (r *ring) at(a *arena[elem], i uint64) *elem {
 	b := a.block(r.block, r.class)
 	return &b[i&uint64(len(b)-1)]
 }
 
 func (r *ring) end() uint64 { return r.first + uint64(r.n) }
 
-// firstAfter returns the index of the first elem later than t, at or after from.
-func (r *ring) firstAfter(a *arena, t payment.Time, from, to uint64) uint64 {
+// find returns the index of the elem with this time and number. Elems of one
+// time stand in the order of their numbers, which is that of their arrival.
+func (r *ring) find(a *arena[elem], t payment.Time, number uint32) (uint64, bool) {
+	from, to := r.first, r.end()
 	for from < to {
 		mid := from + (to-from)/2
-		if r.at(a, mid).time > t {
-			to = mid
-		} else {
+		if e := r.at(a, mid); e.time < t || e.time == t && e.number() < number {
 			from = mid + 1
+		} else {
+			to = mid
 		}
 	}
-	return from
-}
-
-// find returns the index of the elem with this time and number.
-func (r *ring) find(a *arena, t payment.Time, number uint32) (uint64, bool) {
-	for i := r.firstAfter(a, t-1, r.first, r.end()); i < r.end(); i++ {
-		switch e := r.at(a, i); {
-		case e.time != t:
-			return 0, false
-		case e.number() == number:
-			return i, true
-		}
+	if from == r.end() {
+		return 0, false
 	}
-	return 0, false
+	e := r.at(a, from)
+	return from, e.time == t && e.number() == number
 }
 
 // insert puts e behind all elems that are not later, and returns its index.
-func (r *ring) insert(a *arena, e elem) uint64 {
+func (r *ring) insert(a *arena[elem], e elem) uint64 {
 	r.grow(a)
 	b := a.block(r.block, r.class)
 	mask := uint64(len(b) - 1)
@@ -129,7 +131,7 @@ func (r *ring) insert(a *arena, e elem) uint64 {
 }
 
 // grow makes room for one more elem.
-func (r *ring) grow(a *arena) {
+func (r *ring) grow(a *arena[elem]) {
 	if r.n == 0 && r.class == noBlock {
 		r.class = 0
 		r.block = a.alloc(0)
@@ -144,7 +146,7 @@ func (r *ring) grow(a *arena) {
 const noBlock = 0xff
 
 // move takes the elems to a block of another class.
-func (r *ring) move(a *arena, class uint8) {
+func (r *ring) move(a *arena[elem], class uint8) {
 	block := a.alloc(class)
 	from, to := a.block(r.block, r.class), a.block(block, class)
 	for i := r.first; i < r.end(); i++ {
@@ -156,7 +158,7 @@ func (r *ring) move(a *arena, class uint8) {
 
 // dropBefore drops the elems at the front that are not later than t, and gives
 // room back when three quarters of the block are empty.
-func (r *ring) dropBefore(a *arena, t payment.Time) {
+func (r *ring) dropBefore(a *arena[elem], t payment.Time) {
 	if r.n == 0 || r.at(a, r.first).time > t {
 		return
 	}

@@ -14,12 +14,15 @@ type Store interface {
 	// Append puts transactions into the logs of their entities, each once, and
 	// fills in the rest of every item. On an error nothing was appended.
 	Append(items []*Item) error
+	// Holds reports whether a transaction stands in the logs. One that was decided
+	// and does not was late, or its entry was lost with the end of the journal.
+	Holds(tx TxHash) bool
 	// Decided notes the verdicts of transactions and where their decisions stand.
 	Decided(marks []Mark) error
 	// Outcomes notes what became of transactions.
 	Outcomes(items []*OutcomeItem) error
 	// Parked returns the outcomes that have waited for their transaction since
-	// before a Kafka time; ForgetParked gives up exactly these.
+	// before a time; ForgetParked gives up exactly these.
 	Parked(before payment.Time) []Parked
 	ForgetParked(before payment.Time) error
 	// Written is the ordinal after everything appended so far; Durable is the
@@ -62,10 +65,10 @@ type Mark struct {
 
 // OutcomeItem is an outcome on its way through the store.
 type OutcomeItem struct {
-	Outcome   *payment.Outcome
-	KafkaTime payment.Time // of its record
-	Known     bool         // its transaction was decided, even if no log holds it
-	Source    Source       // of its record, kept while it is parked
+	Outcome *payment.Outcome
+	Since   payment.Time // when it came: it waits for its transaction from then on
+	Known   bool         // its transaction was decided, even if no log holds it
+	Source  Source       // of its record, kept while it is parked
 
 	Status OutcomeStatus
 }
@@ -92,9 +95,9 @@ const (
 
 // Parked is an outcome that waits for its transaction.
 type Parked struct {
-	Tx        TxHash
-	KafkaTime payment.Time
-	Source    Source
+	Tx     TxHash
+	Since  payment.Time
+	Source Source
 }
 
 // Options configures an embedded store.

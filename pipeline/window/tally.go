@@ -1,66 +1,96 @@
 package window
 
-// tally counts how often each value stands in a window: open addressing with
-// linear probing, deletion by shifting back, no pointers inside. The zero tally
-// is empty.
-type tally struct {
-	slots []tallySlot
-	used  int
-}
+// A tally counts how often each value stands in a window: open addressing with
+// linear probing, deletion by shifting back. Its head is two words of an
+// entity's state, its slots are a block of an arena, so that nothing here is a
+// pointer. A head of zeros is an empty tally.
+const (
+	tallyUsed  = iota // how many values there are
+	tallyBlock        // 0: no block yet; or the block's address, and above it its class plus one
+	tallyWords
+)
 
 type tallySlot struct {
 	value uint64
-	count uint32 // 0: the slot is free
+	count uint64 // 0: the slot is free
 }
 
-func (t *tally) add(value uint64) {
-	if 4*t.used >= 3*len(t.slots) {
-		t.resize(max(4, 2*len(t.slots)))
+// tallies is the arena of the slots of all tallies of one store. Values are
+// keyed hashes: their low bits are spread.
+type tallies struct{ arena[tallySlot] }
+
+// slots returns the slots of a tally and their class.
+func (t *tallies) slots(w []uint64) (slots []tallySlot, class uint8) {
+	if w[tallyBlock] == 0 {
+		return nil, 0
 	}
-	i := t.slot(value)
-	if t.slots[i].count == 0 {
-		t.slots[i].value = value
-		t.used++
-	}
-	t.slots[i].count++
+	class = uint8(w[tallyBlock]>>32) - 1
+	return t.block(uint32(w[tallyBlock]), class), class
 }
 
-func (t *tally) remove(value uint64) {
-	i := t.slot(value)
-	if t.slots[i].count--; t.slots[i].count > 0 {
+func (t *tallies) add(w []uint64, value uint64) {
+	slots, class := t.slots(w)
+	if slots == nil {
+		slots = t.resize(w, 0)
+	} else if 4*w[tallyUsed] >= 3*uint64(len(slots)) {
+		slots = t.resize(w, class+1)
+	}
+	i := slotOf(slots, value)
+	if slots[i].count == 0 {
+		slots[i].value = value
+		w[tallyUsed]++
+	}
+	slots[i].count++
+}
+
+func (t *tallies) remove(w []uint64, value uint64) {
+	slots, class := t.slots(w)
+	i := slotOf(slots, value)
+	if slots[i].count--; slots[i].count > 0 {
 		return
 	}
-	t.used--
-	mask := len(t.slots) - 1
-	for j := (i + 1) & mask; t.slots[j].count > 0; j = (j + 1) & mask {
+	w[tallyUsed]--
+	mask := len(slots) - 1
+	for j := (i + 1) & mask; slots[j].count > 0; j = (j + 1) & mask {
 		// The value at j may move to the hole at i if its home is not between them.
-		if home := int(t.slots[j].value) & mask; (j-home)&mask >= (j-i)&mask {
-			t.slots[i], i = t.slots[j], j
+		if home := int(slots[j].value) & mask; (j-home)&mask >= (j-i)&mask {
+			slots[i], i = slots[j], j
 		}
 	}
-	t.slots[i] = tallySlot{}
-	if len(t.slots) > 16 && 8*t.used < len(t.slots) {
-		t.resize(len(t.slots) / 2)
+	slots[i] = tallySlot{}
+	switch used := w[tallyUsed]; {
+	case used == 0:
+		t.release(uint32(w[tallyBlock]), class)
+		w[tallyBlock] = 0
+	case class > 2 && 8*used < uint64(len(slots)):
+		t.resize(w, class-1)
 	}
 }
 
-// slot finds the place of a value, or the free one where it belongs. Values are
-// keyed hashes: their low bits are spread.
-func (t *tally) slot(value uint64) int {
-	mask := len(t.slots) - 1
+// resize moves a tally to a block of another class.
+func (t *tallies) resize(w []uint64, class uint8) []tallySlot {
+	old, oldClass := t.slots(w)
+	address := t.alloc(class)
+	slots := t.block(address, class)
+	clear(slots)
+	for _, s := range old {
+		if s.count > 0 {
+			slots[slotOf(slots, s.value)] = s
+		}
+	}
+	if old != nil {
+		t.release(uint32(w[tallyBlock]), oldClass)
+	}
+	w[tallyBlock] = uint64(address) | uint64(class+1)<<32
+	return slots
+}
+
+// slotOf finds the place of a value, or the free one where it belongs.
+func slotOf(slots []tallySlot, value uint64) int {
+	mask := len(slots) - 1
 	i := int(value) & mask
-	for t.slots[i].count > 0 && t.slots[i].value != value {
+	for slots[i].count > 0 && slots[i].value != value {
 		i = (i + 1) & mask
 	}
 	return i
-}
-
-func (t *tally) resize(size int) {
-	old := t.slots
-	t.slots = make([]tallySlot, size)
-	for _, s := range old {
-		if s.count > 0 {
-			t.slots[t.slot(s.value)] = s
-		}
-	}
 }
