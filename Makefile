@@ -6,8 +6,7 @@ SHELL := /bin/bash
 # What is downloaded or built once is kept here.
 SLUICE_CACHE ?= .cache
 override SLUICE_CACHE := $(abspath $(SLUICE_CACHE))
-HANDBOOK_DATA ?= $(abspath ../shared/handbook)
-export SLUICE_CACHE HANDBOOK_DATA
+export SLUICE_CACHE
 
 # More for the command behind a target: make test ARGS='-run Fence ./pipeline/broker', make sandbox ARGS='--rate 50'.
 ARGS ?=

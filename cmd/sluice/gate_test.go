@@ -150,6 +150,9 @@ func readRecords(t testing.TB, conn *broker.Conn, topic string, partition int, f
 // where nothing.
 func (g *gate) committed(topic string) (offsets [partitions]int64, err error) {
 	asked := []int{0, 1, 2, 3}
+	for p := range offsets {
+		offsets[p] = -1
+	}
 	res, err := g.client.OffsetFetch(g.within(10*time.Second), &kafka.OffsetFetchRequest{GroupID: g.name, Topics: map[string][]int{topic: asked}})
 	if err == nil {
 		err = res.Error
@@ -177,6 +180,15 @@ func (g *gate) ends(topic string) (ends [partitions]int64) {
 		ends[p] = r.End
 	}
 	return ends
+}
+
+// total is the sum of the ends of a topic's partitions.
+func (g *gate) total(topic string) (sum int64) {
+	g.t.Helper()
+	for _, end := range g.ends(topic) {
+		sum += end
+	}
+	return sum
 }
 
 // settled waits until everything that stands in the input topics is committed.

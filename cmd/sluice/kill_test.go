@@ -42,12 +42,20 @@ func TestKilledGateLosesNothingAndSaysNothingTwice(t *testing.T) {
 	for n := range kills {
 		feed.allow(killPayments / kills / 2)
 		p := g.run("--evidence", "all")
-		if n%5 == 4 { // before it decides anything: while it joins, fences, reads
+		switch {
+		case n%5 == 4: // before it decides anything: while it joins, fences, reads
 			p.pause(time.Duration(rng.Int64N(int64(1500 * time.Millisecond))))
-		} else {
+		case n%5 == 3: // at any time
 			p.says("msg=deciding")
 			feed.allow(killPayments / kills / 2)
-			p.pause(time.Duration(rng.Int64N(int64(400 * time.Millisecond))))
+			p.pause(time.Duration(rng.Int64N(int64(1200 * time.Millisecond))))
+		default: // while it works
+			before := g.total(g.decisions())
+			p.says("msg=deciding")
+			feed.allow(killPayments / kills / 2)
+			for much := rng.Int64N(killPayments / kills); g.total(g.decisions()) < before+much; {
+				p.pause(time.Millisecond)
+			}
 		}
 		p.kill()
 		watch.sample()
@@ -283,7 +291,7 @@ func (w *commits) behind() bool {
 func (w *commits) check(t *testing.T, topics *topics) {
 	w.end()
 	moved := 0
-	var before commitSample
+	before := commitSample{committed: [partitions]int64{-1, -1, -1, -1}}
 	for _, s := range w.samples {
 		if s.committed != before.committed {
 			moved++
@@ -304,8 +312,8 @@ func (w *commits) check(t *testing.T, topics *topics) {
 		before = s
 	}
 	t.Logf("%d samples of committed offsets, %d of them different", len(w.samples), moved)
-	if moved < kills {
-		t.Errorf("offsets were committed only %d times during %d starts", moved, kills)
+	if moved < kills/2 {
+		t.Errorf("offsets moved only %d times during %d starts: the test proves little", moved, kills)
 	}
 }
 

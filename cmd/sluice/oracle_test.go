@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,7 +108,8 @@ type oracleEvent struct {
 	time     payment.Time
 	position payment.Position
 	entities map[string]string // kind to identifier
-	base     *big.Int          // minor units of the base currency; nil without a rate
+	base     int64             // minor units of the base currency, if based
+	based    bool
 }
 
 // readEvent reads a transaction with the standard library.
@@ -139,18 +141,18 @@ func readEvent(record []byte) (*oracleEvent, error) {
 	if tx.Instrument.Kind == "card" {
 		e.entities["card"] = tx.Instrument.Token
 	}
-	e.base = inYuan(tx.Amount.Value, tx.Amount.Currency)
+	e.base, e.based = inYuan(tx.Amount.Value, tx.Amount.Currency)
 	return e, nil
 }
 
 // inYuan converts minor units, half-even.
-func inYuan(value int64, currency string) *big.Int {
+func inYuan(value int64, currency string) (base int64, based bool) {
 	if currency == "CNY" {
-		return big.NewInt(value)
+		return value, true
 	}
 	rate, ok := new(big.Rat).SetString(exampleRates()[currency])
 	if !ok {
-		return nil
+		return 0, false
 	}
 	exact := new(big.Rat).Mul(big.NewRat(value, 1), rate)
 	if currency == "JPY" { // has no minor unit
@@ -161,7 +163,7 @@ func inYuan(value int64, currency string) *big.Int {
 	if twice > 0 || twice == 0 && whole.Bit(0) == 1 {
 		whole.Add(whole, big.NewInt(1))
 	}
-	return whole
+	return whole.Int64(), true
 }
 
 // entity is the identifier of a kind or pair, "" where the transaction names none.
@@ -176,7 +178,7 @@ func (e *oracleEvent) entity(name string) string {
 	return fmt.Sprintf("%q %q", e.entities[first], e.entities[second])
 }
 
-// logOf is every event by entity, each log in the order of positions.
+// logsOf is every event by entity, each log in the order of positions.
 func logsOf(events map[string]*oracleEvent) map[string][]*oracleEvent {
 	logs := map[string][]*oracleEvent{}
 	names := map[string]bool{}
@@ -198,12 +200,11 @@ func logsOf(events map[string]*oracleEvent) map[string][]*oracleEvent {
 	return logs
 }
 
-// value is the feature at an event by its definition: over the events of the
+// at is the feature at an event by its definition: over the events of the
 // entity at positions up to its own and times in (t − window, t]. "" is absent.
 func (d definition) at(own *oracleEvent, log []*oracleEvent) string {
-	n, sum := 0, new(big.Int)
-	var least, most *big.Int
-	different := map[string]bool{}
+	var n, paid, sum, least, most int64
+	var different map[string]bool
 	kind, distinct := strings.CutPrefix(strings.TrimSuffix(d.value, ")"), "distinct(")
 	for _, e := range log {
 		if own.position.Before(e.position) {
@@ -214,34 +215,32 @@ func (d definition) at(own *oracleEvent, log []*oracleEvent) string {
 		}
 		n++
 		if distinct && e.entities[kind] != "" {
+			if different == nil {
+				different = map[string]bool{}
+			}
 			different[e.entities[kind]] = true
 		}
-		if e.base == nil {
+		if !e.based {
 			continue
 		}
-		sum.Add(sum, e.base)
-		if least == nil || e.base.Cmp(least) < 0 {
-			least = e.base
+		if paid++; paid == 1 {
+			least, most = e.base, e.base
 		}
-		if most == nil || e.base.Cmp(most) > 0 {
-			most = e.base
-		}
+		sum, least, most = sum+e.base, min(least, e.base), max(most, e.base)
 	}
-	text := func(v *big.Int) string {
-		if v == nil {
-			return ""
-		}
-		return v.String()
-	}
+	v := int64(len(different))
 	switch d.value {
 	case "count":
-		return fmt.Sprint(n)
+		v = n
 	case "sum":
-		return sum.String()
+		v = sum
 	case "min":
-		return text(least)
+		v = least
 	case "max":
-		return text(most)
+		v = most
 	}
-	return fmt.Sprint(len(different))
+	if paid == 0 && (d.value == "min" || d.value == "max") {
+		return ""
+	}
+	return strconv.FormatInt(v, 10)
 }

@@ -49,7 +49,7 @@ A record that cannot be used is counted, and written to --dead-letters if that i
 func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string) (err error) {
 	rs, err := rules.Load(ruleset)
 	if err != nil {
-		return fmt.Errorf("ruleset %s:\n%w", ruleset, err)
+		return err
 	}
 	config := pipeline.DefaultConfig()
 	p := pipeline.Replay{Rules: rs, Limits: config.Limits(), Windows: config.Windows}
@@ -67,7 +67,8 @@ func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string)
 		return err
 	}
 	defer input.Close()
-	records, err := gunzip(input)
+	counted := &counter{r: input}
+	records, err := gunzip(counted)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string)
 		if p.Decisions, err = os.CreateTemp("", "sluice-replay-*"); err != nil {
 			return err
 		}
-		defer os.Remove(p.Decisions.Name())
+		defer func() { _ = os.Remove(p.Decisions.Name()) }()
 		stdout := bufio.NewWriterSize(os.Stdout, 64<<10)
 		defer func() { err = errors.Join(err, stdout.Flush()) }()
 		p.Decided = func(decision []byte) {
@@ -100,7 +101,7 @@ func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string)
 	}
 	started := time.Now()
 	bar := newProgress(size, "replay")
-	p.Progress = func(s pipeline.ReplaySummary) { bar.set(s.Bytes) }
+	p.Progress = func(pipeline.ReplaySummary) { bar.set(counted.n) }
 	sum, err := p.Run(ctx, records)
 	bar.end()
 	if err != nil {
@@ -124,6 +125,18 @@ func openInput(name string) (io.ReadCloser, int64, error) {
 		return nil, 0, errors.Join(err, f.Close())
 	}
 	return f, info.Size(), nil
+}
+
+// counter counts what is read of a file, so that a bar knows how much of it is done.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
 }
 
 // gunzip unpacks what begins like a gzip file.
@@ -161,7 +174,7 @@ func (p *progress) set(done int64) {
 		p.last = time.Now()
 		fmt.Fprintf(os.Stderr, "%s: %d MB", p.what, done>>20)
 		if p.size > 0 {
-			fmt.Fprintf(os.Stderr, " of a file of %d MB", p.size>>20)
+			fmt.Fprintf(os.Stderr, " of %d MB", p.size>>20)
 		}
 		fmt.Fprintln(os.Stderr)
 	}

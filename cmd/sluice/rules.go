@@ -11,7 +11,8 @@ import (
 )
 
 func rulesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rules", Short: "Check rulesets"}
+	cmd := &cobra.Command{Use: "rules", Short: "Check rulesets", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var format string
 	check := &cobra.Command{
 		Use:     "check RULESET",

@@ -73,11 +73,12 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 		config.Store = "pebble:" + filepath.Join(o.dir, "store")
 		embedded.Dir = filepath.Join(o.dir, "broker")
 	}
-	var cleanUp func() error
-	if config.Rules, cleanUp, err = sandboxRules(o.rules); err != nil {
-		return err
+	if config.Rules = o.rules; o.rules == "" {
+		config.Rules = "the demo ruleset that is built in"
+		if config.RulesFS, err = fs.Sub(deploy.Rulesets, "rulesets/demo"); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, cleanUp()) }()
 
 	kafka, err := broker.StartEmbedded(embedded)
 	if err != nil && o.anyKafka && errors.Is(err, syscall.EADDRINUSE) {
@@ -122,22 +123,6 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 	return errors.Join(err, serving.Wait())
 }
 
-// sandboxRules is the folder of the ruleset: the user's, or the one that is built in.
-func sandboxRules(dir string) (string, func() error, error) {
-	if dir != "" {
-		return dir, func() error { return nil }, nil
-	}
-	tmp, err := os.MkdirTemp("", "sluice-rules-*")
-	if err != nil {
-		return "", nil, err
-	}
-	demo, err := fs.Sub(deploy.Rulesets, "rulesets/demo")
-	if err == nil {
-		err = os.CopyFS(tmp, demo)
-	}
-	return tmp, func() error { return os.RemoveAll(tmp) }, err
-}
-
 // sandboxFront sends traffic and prints verdicts until ctx ends.
 func sandboxFront(ctx context.Context, o sandboxOptions, config pipeline.Config, service *pipeline.Service, log *slog.Logger, out io.Writer) error {
 	conn, err := broker.Open(broker.Config{Brokers: config.Kafka.Brokers, ClientID: "sluice-sandbox"})
@@ -152,6 +137,14 @@ func sandboxFront(ctx context.Context, o sandboxOptions, config pipeline.Config,
 			return nil
 		case <-tick.C:
 		}
+	}
+	play, err := newSandboxTraffic(o, conn, &config.Topics)
+	if err != nil {
+		return err
+	}
+	defer play.close()
+	if err := play.past(ctx, service, out); err != nil {
+		return err
 	}
 	stream := &view.Stream{Out: out, Colour: colour(out), PerSecond: 40}
 	stream.Header()
@@ -172,13 +165,21 @@ func sandboxFront(ctx context.Context, o sandboxOptions, config pipeline.Config,
 			}
 		}
 	})
-	work.Go(func() error { return sandboxTraffic(ctx, o, conn, &config.Topics) })
+	work.Go(func() error { return play.present(ctx) })
 	return work.Wait()
 }
 
-// sandboxTraffic plays the chosen traffic at its rate.
-func sandboxTraffic(ctx context.Context, o sandboxOptions, conn *broker.Conn, topics *pipeline.Topics) error {
-	player := traffic.Player{Send: func(ctx context.Context, kind payment.RecordKind, events []traffic.Event) error {
+// sandboxTraffic is the traffic that was chosen.
+type sandboxTraffic struct {
+	player traffic.Player
+	next   func() (traffic.Event, error) // nil for none
+	demo   bool
+	close  func()
+}
+
+func newSandboxTraffic(o sandboxOptions, conn *broker.Conn, topics *pipeline.Topics) (*sandboxTraffic, error) {
+	p := &sandboxTraffic{close: func() {}}
+	p.player.Send = func(ctx context.Context, kind payment.RecordKind, events []traffic.Event) error {
 		topic := topics.Transactions
 		if kind == payment.RecordOutcome {
 			topic = topics.Outcomes
@@ -188,27 +189,85 @@ func sandboxTraffic(ctx context.Context, o sandboxOptions, conn *broker.Conn, to
 			messages[i] = broker.Message{Key: []byte(e.Key), Value: e.Value, Time: int64(e.Time / 1e6)}
 		}
 		return conn.Produce(ctx, topic, broker.ByKey, messages)
-	}}
+	}
 	switch o.traffic {
 	case "none":
-		<-ctx.Done()
-		return nil
 	case "demo":
-		g := traffic.New(traffic.Config{Seed: o.seed, Start: payment.TimeOf(time.Now()), Rate: o.rate, FraudShare: 0.06, OutcomeSpeed: 2000})
-		return player.Play(ctx, func() (traffic.Event, error) { return g.Next(), nil })
+		p.demo = true
+		past := min(demoPast, time.Duration(demoPastMost/o.rate*float64(time.Second)))
+		g := traffic.New(traffic.Config{Seed: o.seed, Start: payment.TimeOf(time.Now().Add(-past)), Rate: o.rate, FraudShare: 0.04, OutcomeSpeed: 2000})
+		p.next = func() (traffic.Event, error) { return g.Next(), nil }
 	default:
 		r, err := traffic.OpenFile(o.traffic)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		player.Rate = o.rate
-		err = player.Play(ctx, r.Next)
-		if errors.Is(err, io.EOF) {
-			<-ctx.Done() // the file is sent; what it led to goes on
-			err = nil
-		}
-		return errors.Join(err, r.Close())
+		p.player.Rate, p.next, p.close = o.rate, r.Next, func() { _ = r.Close() }
 	}
+	return p, nil
+}
+
+// The demo begins in the past, so that windows are filled and fraud is under way
+// when somebody begins to watch: so long ago, or so many transactions.
+const (
+	demoPast     = 15 * time.Minute
+	demoPastMost = 18_000
+)
+
+// past plays what has happened before now at once, and says what became of it.
+func (p *sandboxTraffic) past(ctx context.Context, service *pipeline.Service, out io.Writer) error {
+	if !p.demo {
+		return nil
+	}
+	began := time.Now()
+	before, n := service.Decided(), 0
+	var first payment.Time
+	live := p.next
+	e, err := live()
+	for err == nil && e.Time <= payment.TimeOf(time.Now()) { // once more for the time that the sending took
+		for now := payment.TimeOf(time.Now()); err == nil && e.Time <= now; e, err = live() {
+			if first == 0 {
+				first = e.Time
+			}
+			if e.Kind == payment.RecordTransaction {
+				n++
+			}
+			p.player.Add(e)
+		}
+		err = errors.Join(err, p.player.Flush(ctx))
+	}
+	if err != nil {
+		return err
+	}
+	p.next = func() (traffic.Event, error) { // the one that was taken too early comes first
+		p.next = live
+		return e, nil
+	}
+	for tick := time.NewTicker(20 * time.Millisecond); service.Decided() < before+n; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		case <-tick.C:
+		}
+	}
+	fmt.Fprintf(out, "%d payments of the last %v were decided in %v, so that windows are not empty. Now live:\n\n",
+		n, began.Sub(first.Std()).Round(time.Minute), time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// present plays what happens from now on, until ctx ends.
+func (p *sandboxTraffic) present(ctx context.Context) error {
+	if p.next == nil {
+		<-ctx.Done()
+		return nil
+	}
+	err := p.player.Play(ctx, func() (traffic.Event, error) { return p.next() })
+	if errors.Is(err, io.EOF) {
+		<-ctx.Done() // the file is sent; what it led to goes on
+		err = nil
+	}
+	return err
 }
 
 // colour is for terminals only, and NO_COLOR is respected.
