@@ -237,6 +237,9 @@ func (p *sandboxTraffic) past(ctx context.Context, service *pipeline.Service, ou
 		err = errors.Join(err, p.player.Flush(ctx))
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	p.next = func() (traffic.Event, error) { // the one that was taken too early comes first
