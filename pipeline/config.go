@@ -69,7 +69,7 @@ type SASLConfig struct {
 type Topics struct {
 	Create       bool   `yaml:"create"`      // make those that are missing
 	Partitions   int    `yaml:"partitions"`  // of those that are made
-	Replication  int    `yaml:"replication"` // of those that are made
+	Replication  int    `yaml:"replication"` // of those that are made; fewer where there are fewer brokers
 	Transactions string `yaml:"transactions"`
 	Outcomes     string `yaml:"outcomes"`
 	Decisions    string `yaml:"decisions"`

@@ -125,6 +125,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		}
 		return err
 	}
+	if n, err := s.conn.Brokers(ctx); err == nil && t.Create && n < t.Replication {
+		s.log.Warn("the cluster has fewer brokers than topics.replication asks for: topics that were made have a copy on each, no more", "brokers", n, "replication", t.Replication)
+	}
 	if err := s.checkPartitions(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil

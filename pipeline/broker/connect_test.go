@@ -141,7 +141,7 @@ func TestMissingTopicsAreAllNamedOrMade(t *testing.T) {
 		ctx := within(t, 30*time.Second)
 		there := newTopic(t, c, 3, nil)
 		a, b := unique(t, "a"), unique(t, "b")
-		topics := []Topic{{Name: a, Partitions: 2, Replication: 1}, {Name: there, Partitions: 9}, {Name: b, Partitions: 4, Replication: 1, Configs: map[string]string{"retention.ms": "-1"}}}
+		topics := []Topic{{Name: a, Partitions: 2, Replication: 3}, {Name: there, Partitions: 9}, {Name: b, Partitions: 4, Replication: 1, Configs: map[string]string{"retention.ms": "-1"}}}
 		err := c.EnsureTopics(ctx, topics, false)
 		var missing *MissingTopicsError
 		if !errors.As(err, &missing) || !slices.Equal(missing.Topics, []string{a, b}) {

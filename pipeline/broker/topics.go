@@ -15,7 +15,7 @@ import (
 type Topic struct {
 	Name        string
 	Partitions  int               // 0: as the broker has it
-	Replication int               // 0: as the broker has it
+	Replication int               // at most: a cluster of fewer brokers has one copy on each; 0: as the broker has it
 	Configs     map[string]string // such as retention.ms
 }
 
@@ -79,10 +79,28 @@ func (c *Conn) missing(ctx context.Context, names []string) (missing []string, e
 	return missing, err
 }
 
+// Brokers returns how many brokers the cluster has.
+func (c *Conn) Brokers(ctx context.Context) (n int, err error) {
+	err = c.retry(ctx, "look for brokers", func() error {
+		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{})
+		if err != nil {
+			c.refresh()
+			return err
+		}
+		n = len(res.Brokers)
+		return nil
+	})
+	return n, err
+}
+
 func (c *Conn) createTopics(ctx context.Context, topics []Topic) error {
+	brokers, err := c.Brokers(ctx)
+	if err != nil {
+		return err
+	}
 	var req kafka.CreateTopicsRequest
 	for _, t := range topics {
-		k := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: t.Replication}
+		k := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: min(t.Replication, max(1, brokers))}
 		if t.Partitions == 0 {
 			k.NumPartitions = -1
 		}
