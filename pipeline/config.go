@@ -103,6 +103,12 @@ func DefaultConfig() Config {
 	}
 }
 
+// owner is what a store belongs to: positions and marks of other topics, or
+// offsets of another group, would not agree with what it holds.
+func (c *Config) owner() string {
+	return fmt.Sprintf("group %s, topics %s and %s", c.Kafka.Group, c.Topics.Transactions, c.Topics.Decisions)
+}
+
 // ruleset loads the rules.
 func (c *Config) ruleset() (*rules.Ruleset, error) {
 	if c.RulesFS != nil {

@@ -290,11 +290,15 @@ func (l *lane) measure(b *Batch) {
 	m := l.gate.Metrics
 	for i := range b.answers {
 		a := &b.answers[i]
-		if !a.decide {
+		if !a.decide || a.mark.Invalid {
+			continue
+		}
+		if a.decideBy < a.kafkaTime {
+			m.tooLate.Inc() // nobody could have answered it in time
 			continue
 		}
 		m.answerTime.Observe(float64(now-a.kafkaTime) / 1e9)
-		if a.decideBy == 0 || now <= a.decideBy {
+		if now <= a.decideBy {
 			m.inTime.Inc()
 		} else {
 			m.outOfTime.Inc()

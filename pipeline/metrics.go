@@ -27,6 +27,7 @@ type Metrics struct {
 	answerTime   prometheus.Histogram
 	inTime       prometheus.Counter
 	outOfTime    prometheus.Counter
+	tooLate      prometheus.Counter
 	lag          *prometheus.GaugeVec
 	generations  prometheus.Counter
 	retries      prometheus.Counter
@@ -81,6 +82,7 @@ func NewMetrics(reg prometheus.Registerer, rs *rules.Ruleset) *Metrics {
 	m.answerTime = histogram("answer_seconds", "Time from a transaction's Kafka time to the acknowledgement of its decision.", times)
 	m.inTime = counter("answered_in_time_total", "Decisions acknowledged by the broker before their decide_by.").WithLabelValues()
 	m.outOfTime = counter("answered_late_total", "Decisions acknowledged by the broker after their decide_by.").WithLabelValues()
+	m.tooLate = counter("arrived_late_total", "Transactions that reached Kafka after their decide_by; they count neither as answered in time nor as late.").WithLabelValues()
 	m.lag = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "lag_records", Help: "Records of a partition that are not settled yet."}, []string{"topic", "partition"})
 	reg.MustRegister(m.lag)
 	m.generations = counter("group_generations_total", "Times that this member was given partitions.").WithLabelValues()

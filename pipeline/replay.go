@@ -137,8 +137,8 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 	if eventTime < endOfTime { // a clock gone mad must not make all the rest too old
 		p.sum.At = max(p.sum.At, eventTime)
 	}
-	// Kafka's time has milliseconds; rounded up, nothing is ahead of it.
-	record := broker.Record{Offset: p.sum.Lines, Time: int64((p.sum.At + 1e6 - 1) / 1e6), Value: line}
+	// Kafka's time has milliseconds; rounded down, nothing becomes late that is not.
+	record := broker.Record{Offset: p.sum.Lines, Time: int64(p.sum.At / 1e6), Value: line}
 	switch kind {
 	case payment.RecordTransaction:
 		at := len(p.lines)

@@ -42,7 +42,7 @@ func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Se
 	index := ledger.New(config.Ledger.RecentBytes)
 	opened := time.Now()
 	store, err := window.Open(window.Options{
-		Dir: config.storeDir(), Owner: config.Kafka.Group, Features: rs.Features(),
+		Dir: config.storeDir(), Owner: config.owner(), Features: rs.Features(),
 		Lateness: config.Windows.Lateness, OnMark: func(m window.Mark) { index.Add(m, nil) },
 		OnProgress: func(done, total int64) {
 			if time.Since(opened) > 2*time.Second {
@@ -141,7 +141,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err := s.awaitEmptyGroup(ctx); err != nil {
 		return err
 	}
-	return s.conn.JoinGroup(ctx, group, s.generation)
+	err = s.conn.JoinGroup(ctx, group, s.generation)
+	s.log.Info("stopped deciding, and left the group", "group", group.Group)
+	return err
 }
 
 // checkPartitions makes sure that a decision can go to the partition number of
@@ -210,9 +212,9 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	if err := prepare.Wait(); err != nil {
 		return unlessOver(ctx, err)
 	}
-	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID, "decided_before", s.gate.Ledger.Len())
 	s.working.Store(true)
 	defer s.working.Store(false)
+	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID, "decided_before", s.gate.Ledger.Len())
 
 	work, failed := errgroup.WithContext(ctx)
 	for _, l := range lanes {
@@ -289,6 +291,11 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 		s.log.Warn("the journal is not the one with which offsets were committed, or was put back to an earlier state: "+
 			"earlier decisions are read from the topic and stand, but windows know nothing of what the journal lacks",
 			"topic", t, "partition", l.partition, "store", s.config.Store)
+	}
+	if from > fence {
+		s.log.Error("the topic of decisions ends before what the journal knows of it: it was made anew, or has lost its end. Payments that the journal knows "+
+			"cannot be answered again; if the topic is new, give the gate a new store", "topic", t, "partition", l.partition, "end", fence, "journal", from)
+		from = 0
 	}
 	var found []window.Mark
 	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {

@@ -157,8 +157,7 @@ func (e *Evaluator) decide(d *payment.Decision) {
 	e.reasons(d)
 	if d.Verdict == payment.Hold {
 		e.holdTerms(d)
-		cannot := !tx.Accepts.CanHold() ||
-			len(d.Hold.Needs) == 1 && d.Hold.Needs[0] == needStepUp && !tx.Accepts.CanStepUp()
+		cannot := !tx.Accepts.CanHold() || slices.Contains(d.Hold.Needs, needStepUp) && !tx.Accepts.CanStepUp()
 		if cannot {
 			d.Verdict = set.policy.IfCannotHold(tx.Channel)
 			d.Hold = payment.HoldTerms{Needs: d.Hold.Needs[:0], Methods: d.Hold.Methods[:0]}

@@ -254,7 +254,8 @@ func TestCallerWhoCannotHoldGetsThePolicysVerdict(t *testing.T) {
 		{review, "transit", 0, "hold A"},
 		{stepUp, "web", payment.AcceptsStated | payment.AcceptsHold, "block A CANNOT_HOLD"},
 		{stepUp, "web", payment.AcceptsStated | payment.AcceptsHold | payment.AcceptsStepUp, "hold A"},
-		{both, "web", payment.AcceptsStated | payment.AcceptsHold, "hold A"},
+		{both, "web", payment.AcceptsStated | payment.AcceptsHold, "block A CANNOT_HOLD"}, // one of the needs can never be met
+		{both, "web", payment.AcceptsStated | payment.AcceptsHold | payment.AcceptsStepUp, "hold A"},
 	} {
 		in := bare()
 		in.Tx.Channel, in.Tx.Accepts = c.channel, c.accepts

@@ -31,6 +31,7 @@ func (s *Ruleset) OrderOfDecision() string {
 	line("The strictest verdict of all these wins: block, then hold, then approve.")
 	line("A hold on a channel where the caller cannot hold becomes: %s.", p.cannotHoldText())
 	line("Rules in shadow are evaluated last and only recorded.")
+	line("Checked, and without effect in this version: duplicates, caps, when_late, thresholds on a score, without_features, actions.")
 	return b.String()
 }
 

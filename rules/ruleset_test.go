@@ -211,6 +211,7 @@ func TestOrderOfDecisionIsPrinted(t *testing.T) {
 6. The strictest verdict of all these wins: block, then hold, then approve.
 7. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
 8. Rules in shadow are evaluated last and only recorded.
+9. Checked, and without effect in this version: duplicates, caps, when_late, thresholds on a score, without_features, actions.
 `
 	if got := loadFixture(t).OrderOfDecision(); got != want {
 		t.Errorf("got\n%s", got)

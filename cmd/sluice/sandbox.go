@@ -150,7 +150,10 @@ func sandboxFront(ctx context.Context, o sandboxOptions, config pipeline.Config,
 	stream.Header()
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		return view.Follow(ctx, conn, config.Topics.Decisions, log, stream.Show)
+		return view.Follow(ctx, conn, config.Topics.Decisions, stream.Decision)
+	})
+	work.Go(func() error {
+		return view.Follow(ctx, conn, config.Topics.DeadLetters, stream.DeadLetter)
 	})
 	work.Go(func() error {
 		tick := time.NewTicker(5 * time.Second)
@@ -186,7 +189,10 @@ func newSandboxTraffic(o sandboxOptions, conn *broker.Conn, topics *pipeline.Top
 		}
 		messages := make([]broker.Message, len(events))
 		for i, e := range events {
-			messages[i] = broker.Message{Key: []byte(e.Key), Value: e.Value, Time: int64(e.Time / 1e6)}
+			messages[i] = broker.Message{Key: []byte(e.Key), Value: e.Value}
+			if !p.demo { // a file is of its own time
+				messages[i].Time = int64(e.Time / 1e6)
+			}
 		}
 		return conn.Produce(ctx, topic, broker.ByKey, messages)
 	}

@@ -405,8 +405,8 @@ func (d *Decoder) amount() (m Money) {
 			if !ok {
 				continue
 			}
-			valued = true
 			v, r := wholeNumber(token, whole)
+			valued = r == integerOK
 			switch r {
 			case integerFraction:
 				s.refuse(ReasonWrongType, "amount.value")
@@ -429,10 +429,13 @@ func (d *Decoder) amount() (m Money) {
 		}
 	}
 	switch {
-	case !valued:
+	case !valued: // a value that was refused is no missing one: the first refusal stands
 		s.refuse(ReasonMissingField, "amount.value")
 	case m.Currency == 0:
 		s.refuse(ReasonMissingField, "amount.currency")
+	}
+	if !valued {
+		return Money{} // what could not be read is absent, not zero
 	}
 	return m
 }

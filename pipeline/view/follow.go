@@ -2,17 +2,14 @@ package view
 
 import (
 	"context"
-	"encoding/json"
-	"log/slog"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
-	"github.com/sluice-risk/sluice/pipeline/payment"
 	"golang.org/x/sync/errgroup"
 )
 
-// Follow calls show for each decision that is published from now on, until ctx
-// ends. show is called by several goroutines.
-func Follow(ctx context.Context, conn *broker.Conn, topic string, log *slog.Logger, show func(*payment.Decision)) error {
+// Follow calls show for each record that a topic gets from now on, until ctx
+// ends. show is called by several goroutines; the record is valid during the call.
+func Follow(ctx context.Context, conn *broker.Conn, topic string, show func(*broker.Record)) error {
 	offsets, err := conn.TopicOffsets(ctx, topic)
 	if ctx.Err() != nil {
 		return nil
@@ -33,12 +30,7 @@ func Follow(ctx context.Context, conn *broker.Conn, topic string, log *slog.Logg
 					return err
 				}
 				for i := range got.Records {
-					var d payment.Decision
-					if err := json.Unmarshal(got.Records[i].Value, &d); err != nil {
-						log.Warn("a decision cannot be read", "topic", topic, "partition", partition, "offset", got.Records[i].Offset, "error", err)
-						continue
-					}
-					show(&d)
+					show(&got.Records[i])
 				}
 				next = got.Next
 			}

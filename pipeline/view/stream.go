@@ -3,6 +3,7 @@
 package view
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
@@ -34,9 +36,43 @@ type Stream struct {
 
 var colours = map[payment.Verdict]string{payment.Approve: "\x1b[32m", payment.Hold: "\x1b[33m", payment.Block: "\x1b[31m"}
 
+// playedMillis and more since a transaction came says that somebody plays old
+// records: it is no time that anybody waited.
+const playedMillis = 3600_000
+
 // Header prints the names of the columns.
 func (s *Stream) Header() {
 	fmt.Fprintf(s.Out, "%-12s  %-12s  %16s  %-7s  %7s  %s\n", "time (UTC)", "channel", "amount", "verdict", "ms", "reasons")
+}
+
+// Decision prints a record of the topic of decisions.
+func (s *Stream) Decision(r *broker.Record) {
+	var d payment.Decision
+	if err := json.Unmarshal(r.Value, &d); err != nil {
+		s.line("a decision cannot be read: %v", err)
+		return
+	}
+	s.Show(&d)
+}
+
+// DeadLetter prints a record of the topic of dead letters.
+func (s *Stream) DeadLetter(r *broker.Record) {
+	var reason, field string
+	for _, h := range r.Headers {
+		switch h.Key {
+		case "reason":
+			reason = string(h.Value)
+		case "field":
+			field = string(h.Value)
+		}
+	}
+	s.line("dead letter: %s %s", reason, field)
+}
+
+func (s *Stream) line(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.Out, "%-12s  %s\n", time.Now().UTC().Format("15:04:05.000"), strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
 // Show prints one decision.
@@ -50,8 +86,11 @@ func (s *Stream) Show(d *payment.Decision) {
 	}
 	s.verdicts[d.Verdict]++
 	s.since++
-	ms := float64(d.DecidedAt-d.ReceivedAt) / 1e6
-	s.millis = append(s.millis, ms)
+	took := "-"
+	if ms := float64(d.DecidedAt-d.ReceivedAt) / 1e6; ms < playedMillis {
+		s.millis = append(s.millis, ms)
+		took = fmt.Sprintf("%.1f", ms)
+	}
 	if now := time.Now().Unix(); now != s.second {
 		s.second, s.shown = now, 0
 	}
@@ -78,7 +117,7 @@ func (s *Stream) Show(d *payment.Decision) {
 	if channel == "" {
 		channel = d.Transaction.Type
 	}
-	fmt.Fprintf(s.Out, "%-12s  %-12s  %16s  %s  %7.1f  %s\n", d.DecidedAt.Std().Format("15:04:05.000"), clip(channel, 12), amount, verdict, ms, strings.Join(reasons, ", "))
+	fmt.Fprintf(s.Out, "%-12s  %-12s  %16s  %s  %7s  %s\n", d.DecidedAt.Std().Format("15:04:05.000"), clip(channel, 12), amount, verdict, took, strings.Join(reasons, ", "))
 }
 
 func clip(s string, n int) string {
@@ -98,11 +137,16 @@ func (s *Stream) Totals() {
 	}
 	now := time.Now()
 	slices.Sort(s.millis)
-	at := func(p float64) float64 { return s.millis[int(p*float64(len(s.millis)-1))] }
+	at := func(p float64) string {
+		if len(s.millis) == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.1f", s.millis[int(p*float64(len(s.millis)-1))])
+	}
 	share := func(v payment.Verdict) string {
 		return fmt.Sprintf("%s %d (%.1f %%)", v, s.verdicts[v], 100*float64(s.verdicts[v])/float64(all))
 	}
-	fmt.Fprintf(s.Out, "── %d payments, %.0f/s · %s · %s · %s · p50 %.1f ms, p99 %.1f ms ──\n", all, float64(s.since)/max(0.001, now.Sub(s.last).Seconds()),
+	fmt.Fprintf(s.Out, "── %d payments, %.0f/s · %s · %s · %s · p50 %s ms, p99 %s ms ──\n", all, float64(s.since)/max(0.001, now.Sub(s.last).Seconds()),
 		share(payment.Approve), share(payment.Hold), share(payment.Block), at(.5), at(.99))
 	s.since, s.last, s.millis = 0, now, s.millis[:0]
 }

@@ -103,7 +103,7 @@ type Parked struct {
 // Options configures an embedded store.
 type Options struct {
 	Dir      string        // "": in memory only, nothing is kept
-	Owner    string        // the consumer group to which the directory belongs
+	Owner    string        // the consumer group and the topics to which the directory belongs
 	Features []Feature     //
 	Lateness time.Duration // a transaction later than this (by its record's Kafka time) enters no window
 	// SyncEvery is how often the journal is synced to the disk in the background.
@@ -131,6 +131,6 @@ func (o *Options) fillDefaults() {
 // Errors of a store that cannot be used.
 var (
 	ErrLocked  = errors.New("another process uses this store")
-	ErrOwner   = errors.New("the store belongs to another consumer group")
+	ErrOwner   = errors.New("the store belongs to another consumer group or to other topics")
 	ErrCorrupt = errors.New("the journal is damaged")
 )
