@@ -56,9 +56,9 @@ func TestALostFenceIsNoticedOnAQuietPartition(t *testing.T) {
 	}
 }
 
-// What a lane had published when it failed is not known to the others: a lane
-// that waits for the same payment must not decide it.
-func TestNobodyDecidesWhatAFailedLaneMayHavePublished(t *testing.T) {
+// A gate whose dead letters are refused ends each time behind the decisions that it
+// had published; started again, it repeats them and decides none twice.
+func TestAGateThatFailsBehindItsDecisionsSaysNothingTwice(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,174 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/ledger"
+	"github.com/sluice-risk/sluice/pipeline/window"
+	"golang.org/x/sync/errgroup"
+)
+
+// drainFor is how long a lane may take to settle what it has fetched.
+const drainFor = 20 * time.Second
+
+// generation works on the partitions that the group has given us: it fences
+// them all, completes the ledger from what earlier owners published, and only
+// then lets lanes decide.
+func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
+	s.gate.Metrics.generations.Inc()
+	if err := s.alone(ctx, g); err != nil {
+		return err
+	}
+	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainFor, cancel) })
+	defer stop()
+
+	var lanes []*lane
+	var outcomes []*outcomeLane
+	prepare, inner := errgroup.WithContext(ctx)
+	prepare.SetLimit(8)
+	written := s.gate.Store.Written() // by the journal as it was found, before anything is added
+	decisions, err := s.conn.Partitions(ctx, s.config.Topics.Decisions)
+	if err != nil {
+		return unlessOver(ctx, err)
+	}
+	undecided := 0
+	for _, a := range g.Assigned {
+		if a.Offset < 0 {
+			a.Offset = broker.FirstOffset
+		}
+		if a.Topic == s.config.Topics.Outcomes {
+			outcomes = append(outcomes, &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0)})
+			continue
+		}
+		if a.Partition >= decisions {
+			undecided++
+			s.log.Error("a partition is not decided: a decision goes to the partition number of its transaction, and there is none; add partitions to the topic of decisions",
+				"topic", a.Topic, "partition", a.Partition, "decisions_topic", s.config.Topics.Decisions, "decisions_partitions", decisions)
+			continue
+		}
+		l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(), maxBatch: s.config.Windows.BatchSize}
+		lanes = append(lanes, l)
+		prepare.Go(func() error { return s.takeOver(inner, l, a, written) })
+	}
+	if err := prepare.Wait(); err != nil {
+		return unlessOver(ctx, err)
+	}
+	s.working.Store(true)
+	defer s.working.Store(false)
+	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID, "decided_before", s.gate.Ledger.Len())
+
+	work, failed := errgroup.WithContext(ctx)
+	for _, l := range lanes {
+		work.Go(func() error { return stopOthers(cancel, l.run(failed, drain)) })
+	}
+	for _, l := range outcomes {
+		work.Go(func() error { return stopOthers(cancel, l.run(failed, drain)) })
+	}
+	work.Go(func() error {
+		return giveUpOutcomes(failed, s.gate, s.conn, &s.config.Topics, s.config.Windows.OutcomesWait)
+	})
+	committing, stopCommits := context.WithCancel(drain)
+	var commits errgroup.Group
+	commits.Go(func() error { return s.commitNowAndThen(committing, g, lanes, outcomes) })
+	if undecided > 0 {
+		work.Go(func() error { return s.awaitPartitions(failed, decisions) })
+	}
+	err = work.Wait()
+	s.gate.Ledger.Clear() // what is claimed still is looked up on the topic before anybody decides again
+	stopCommits()
+	_ = commits.Wait() // its errors are those of the generation, and are logged
+	s.commitLast(drain, g, lanes, outcomes)
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("the lanes stop", "error", err)
+	}
+	return err
+}
+
+// unlessOver passes over an error that only says that the time was up.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// awaitPartitions ends the generation once the topic of decisions has grown, so
+// that the next one decides all partitions.
+func (s *Service) awaitPartitions(ctx context.Context, had int) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n, err := s.conn.Partitions(ctx, s.config.Topics.Decisions); err == nil && n > had {
+			return fmt.Errorf("topic %s has %d partitions now: %w", s.config.Topics.Decisions, n, broker.ErrGenerationEnded)
+		}
+	}
+}
+
+// stopOthers ends the draining of all lanes when one has failed: what it had
+// published is not known, so nobody may go on with what it had claimed.
+func stopOthers(stop func(), err error) error {
+	if err != nil {
+		stop()
+	}
+	return err
+}
+
+// takeOver fences a partition of decisions and completes the ledger from it.
+func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, written uint64) error {
+	t := s.config.Topics.Decisions
+	key := s.gate.Store.Key()
+	publisher, fence, err := s.conn.Fence(ctx, fmt.Sprintf("%s/%d", s.config.Kafka.Group, l.partition), t, l.partition)
+	if err != nil {
+		return err
+	}
+	l.publisher = publisher
+	from, ours := decisionsFrom(a.Metadata, storeName(key), written)
+	if !ours && a.Offset >= 0 {
+		s.log.Warn("the journal is not the one with which offsets were committed, or was put back to an earlier state: "+
+			"earlier decisions are read from the topic and stand, but windows know nothing of what the journal lacks",
+			"topic", t, "partition", l.partition, "store", s.config.Store)
+	}
+	if from > fence {
+		s.log.Error("the topic of decisions ends before what the journal knows of it: it was made anew, or has lost its end. Payments that the journal knows "+
+			"cannot be answered again; if the topic is new, give the gate a new store", "topic", t, "partition", l.partition, "end", fence, "journal", from)
+		from = 0
+	}
+	var found []window.Mark
+	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
+		m, first, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
+		if err != nil {
+			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)
+			return nil
+		}
+		if !first {
+			return nil
+		}
+		if !s.gate.Ledger.Known(m.Tx) {
+			found = append(found, m)
+		}
+		// Known ones too: their records were not committed, so their bytes are wanted again at once.
+		s.gate.Ledger.Add(m, r.Value)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if began > from && (from > 0 || a.Offset > 0) {
+		s.log.Warn("the ledger has a hole: its topic no longer holds decisions that the journal lacks", "topic", t, "partition", l.partition, "from", from, "to", began)
+	}
+	if err := s.gate.Store.Decided(found); err != nil {
+		return err
+	}
+	l.cursor = newCursor(a.Offset, fence)
+	return nil
+}
