@@ -23,7 +23,7 @@ build: ## build ./sluice
 	go build -o sluice ./cmd/sluice
 
 .PHONY: test
-test: ## all tests against a real Kafka and Redis, which are started and stopped; ARGS replaces ./...
+test: ## all tests against a real Kafka, Redis and Redis Cluster, started and stopped; ARGS replaces ./...
 	.ci/services run -- go test -count=1 -timeout=15m $(or $(ARGS),./...)
 
 .PHONY: race
