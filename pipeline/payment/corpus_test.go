@@ -27,7 +27,7 @@ type corpusRecord struct {
 func (c *corpusRecord) String() string { return strconv.Quote(c.title) }
 
 // corpusKinds are the files of the corpus, which are kinds of records.
-func corpusKinds() []string { return []string{"transaction", "outcome", "review"} }
+func corpusKinds() []string { return []string{"transaction", "outcome", "review", "control"} }
 
 func corpus(tb testing.TB, kind string) []corpusRecord {
 	tb.Helper()
@@ -108,6 +108,8 @@ func decode(kind string, record []byte, at Time) *Refusal {
 		return d.Outcome(record, at, new(Outcome))
 	case "review":
 		return d.Review(record, at, new(Review))
+	case "control":
+		return d.Control(record, at, new(Control))
 	}
 	return d.Transaction(record, at, new(Transaction))
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Verdict is what happens to a payment, ordered by strictness. Zero means absent.
@@ -62,6 +63,7 @@ const (
 // What a decision can lack, as `degraded` says it.
 const (
 	DegradedLate       = "late"        // too late for every window: it entered none
+	DegradedBehind     = "behind"      // some lane is far back: values are as of what was known
 	DegradedRuleFailed = "rule_failed" // a rule met an error and took no part
 )
 
@@ -153,14 +155,15 @@ func (c *Count) UnmarshalJSON(b []byte) error {
 
 // Evidence is what a decision rests on.
 type Evidence struct {
-	Features  NamedValues  `json:"features"`  // the features that are present, by full name
-	Positions PositionList `json:"positions"` // the transaction's place in the log of each of its entities
-	Unknown   []string     `json:"unknown"`   // rules that met an absent value and did not fire
-	Failed    []string     `json:"failed"`    // rules that met an error and took no part
+	Features    NamedValues        `json:"features"`    // the features that are present, by full name
+	Positions   PositionList       `json:"positions"`   // the transaction's place in the log of each of its entities
+	Approximate []ApproximateValue `json:"approximate"` // the features among them that are not exact
+	Unknown     []string           `json:"unknown"`     // rules that met an absent value and did not fire
+	Failed      []string           `json:"failed"`      // rules that met an error and took no part
 }
 
 func (e *Evidence) empty() bool {
-	return len(e.Features) == 0 && len(e.Positions) == 0 && len(e.Unknown) == 0 && len(e.Failed) == 0
+	return len(e.Features) == 0 && len(e.Positions) == 0 && len(e.Approximate) == 0 && len(e.Unknown) == 0 && len(e.Failed) == 0
 }
 
 // NamedValue is a value under its full name, such as card.attempts_10m.
@@ -223,6 +226,46 @@ func (p Position) Before(q Position) bool {
 	return p.Segment < q.Segment || p.Segment == q.Segment && p.Offset < q.Offset
 }
 
+// ApproximateValue says how far a feature can be from exact, and why.
+type ApproximateValue struct {
+	Feature    string        // its full name, as in Evidence.Features
+	Method     string        // hyperloglog, tiles
+	Error      float64       // the standard error as a share of the value, above 0; 0 when absent
+	Resolution time.Duration // what a border of the window is rounded to, above 0; 0 when absent
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *ApproximateValue) UnmarshalJSON(b []byte) error {
+	var written struct {
+		Feature    string  `json:"feature"`
+		Method     string  `json:"method"`
+		Error      float64 `json:"error"`
+		Resolution string  `json:"resolution"`
+	}
+	if err := json.Unmarshal(b, &written); err != nil {
+		return err
+	}
+	*a = ApproximateValue{Feature: written.Feature, Method: written.Method, Error: written.Error}
+	if written.Resolution == "" {
+		return nil
+	}
+	var err error
+	a.Resolution, err = time.ParseDuration(written.Resolution)
+	return err
+}
+
+func (a *ApproximateValue) append(b []byte) []byte {
+	b = appendText(append(b, '{'), "feature", a.Feature)
+	b = appendText(b, "method", a.Method)
+	if a.Error != 0 {
+		b = appendFloat(appendKey(b, "error"), a.Error)
+	}
+	if a.Resolution != 0 {
+		b = appendText(b, "resolution", a.Resolution.String())
+	}
+	return append(b, '}')
+}
+
 // eachField reads an object in its order.
 func eachField(b []byte, field func(name string, dec *json.Decoder) error) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -243,7 +286,7 @@ func eachField(b []byte, field func(name string, dec *json.Decoder) error) error
 
 // Reset empties d and keeps its slices.
 func (d *Decision) Reset() {
-	e := Evidence{d.Evidence.Features[:0], d.Evidence.Positions[:0], d.Evidence.Unknown[:0], d.Evidence.Failed[:0]}
+	e := Evidence{d.Evidence.Features[:0], d.Evidence.Positions[:0], d.Evidence.Approximate[:0], d.Evidence.Unknown[:0], d.Evidence.Failed[:0]}
 	*d = Decision{V: 1, Revision: 1, Reasons: d.Reasons[:0], Degraded: d.Degraded[:0], Shadow: d.Shadow[:0], Evidence: e,
 		Hold: HoldTerms{Needs: d.Hold.Needs[:0], Methods: d.Hold.Methods[:0]}}
 }
@@ -369,6 +412,13 @@ func (e *Evidence) append(b []byte) []byte {
 			b = append(strconv.AppendUint(b, p.Position.Offset, 10), '"')
 		}
 		b = append(b, '}')
+	}
+	if len(e.Approximate) > 0 {
+		b = appendName(b, "approximate", '[')
+		for i := range e.Approximate {
+			b = e.Approximate[i].append(comma(b))
+		}
+		b = append(b, ']')
 	}
 	if len(e.Unknown) > 0 {
 		b = appendList(comma(b), "unknown", e.Unknown)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // exampleDecision is the example of the contract, with its gaps filled.
@@ -102,6 +104,16 @@ func randomDecision(r *rand.Rand, d *Decision) {
 		d.Evidence.Positions = append(d.Evidence.Positions, EntityPosition{Kind: fmt.Sprintf("kind_%d", i), ID: randomText(r),
 			Position: Position{Segment: r.Uint32(), Offset: r.Uint64()}})
 	}
+	for range r.IntN(3) {
+		a := ApproximateValue{Feature: text(), Method: []string{"hyperloglog", "tiles"}[r.IntN(2)]}
+		if maybe() {
+			a.Error = 1 / float64(1+r.IntN(1000))
+		}
+		if maybe() {
+			a.Resolution = time.Duration(1 + r.Int64N(math.MaxInt64>>r.IntN(63)))
+		}
+		d.Evidence.Approximate = append(d.Evidence.Approximate, a)
+	}
 	d.Evidence.Unknown = append(d.Evidence.Unknown, texts()...)
 	d.Evidence.Failed = append(d.Evidence.Failed, texts()...)
 	for range r.IntN(3) {
@@ -139,11 +151,48 @@ func TestDecisionIDIsTheHashOfTransactionAndRevision(t *testing.T) {
 	}
 }
 
+// What is not exact says so: behind the positions, by name, method and how far off it can be.
+func TestApproximateValuesAreNamedInTheEvidence(t *testing.T) {
+	want := strings.Replace(exampleDecision, "DECISION_ID", decisionID("42000012342026112300001", 1), 1)
+	want = strings.Replace(want, `"positions":{"card:c-7f":"3/128"}}`, `"positions":{"card:c-7f":"3/128"},`+
+		`"approximate":[{"feature":"payee.payers_30d","method":"hyperloglog","error":0.0081},`+
+		`{"feature":"payee.amount_30d","method":"tiles","resolution":"1h0m0s"}],"unknown":["r-1"]}`, 1)
+	var d Decision
+	if err := json.Unmarshal([]byte(want), &d); err != nil {
+		t.Fatal(err)
+	}
+	approximate := []ApproximateValue{{Feature: "payee.payers_30d", Method: "hyperloglog", Error: 0.0081},
+		{Feature: "payee.amount_30d", Method: "tiles", Resolution: time.Hour}}
+	if !slices.Equal(d.Evidence.Approximate, approximate) {
+		t.Errorf("read as %+v", d.Evidence.Approximate)
+	}
+	if got := string(d.Append(nil)); got != want {
+		t.Errorf("written as\n%s\nwant\n%s", got, want)
+	}
+	if _, err := judge(compileSchema(t, "decision"), []byte(want)); err != nil {
+		t.Error(err)
+	}
+	only := Evidence{Approximate: approximate[:1]}
+	if got := string(only.append(nil)); only.empty() || got != `{"approximate":[{"feature":"payee.payers_30d","method":"hyperloglog","error":0.0081}]}` {
+		t.Errorf("alone: empty %v, %s", only.empty(), got)
+	}
+	d.Reset()
+	if d.Evidence.Approximate == nil || !d.Evidence.empty() {
+		t.Errorf("after Reset: %+v", d.Evidence)
+	}
+	for _, bad := range []string{`[{"resolution":"1 hour"}]`, `[{"resolution":3600}]`, `[7]`} {
+		if err := json.Unmarshal([]byte(bad), &only.Approximate); err == nil {
+			t.Errorf("%s is read", bad)
+		}
+	}
+}
+
 func TestWritingADecisionAllocatesNothing(t *testing.T) {
 	var d Decision
 	if err := json.Unmarshal([]byte(exampleDecision), &d); err != nil {
 		t.Fatal(err)
 	}
+	d.Evidence.Approximate = []ApproximateValue{{"payee.payers_30d", "hyperloglog", 0.0081, 0}, {"payee.amount_30d", "tiles", 0, 36*time.Hour + time.Microsecond}}
 	out := d.Append(nil)
 	if n := testing.AllocsPerRun(100, func() { out = d.Append(out[:0]) }); n != 0 {
 		t.Errorf("%v allocations", n)

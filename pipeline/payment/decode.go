@@ -25,7 +25,7 @@ const (
 	maxText       = 64  // kinds, banks, locales, methods
 	maxContact    = 320 // e-mail and phone
 	maxChannel    = 32
-	maxAttribute  = 1024 // the value of an attribute, and a note
+	maxAttribute  = 1024 // the value of an attribute, and what people note
 	maxAttributes = 64   // entries
 	maxItems      = 16   // of auth.methods and accepts
 )
@@ -147,7 +147,7 @@ func (d *Decoder) transaction(t *Transaction) {
 				}
 			}
 		case "channel":
-			t.Channel = d.channel()
+			t.Channel = d.channel("channel")
 		case "event_time":
 			t.EventTime = d.time("event_time")
 		case "decide_by":
@@ -492,8 +492,8 @@ func tooLong(v string, limit int) bool {
 }
 
 // channel reads a short identifier: letters, digits, and _ - . after the first.
-func (d *Decoder) channel() string {
-	v, ok := d.s.text("channel")
+func (d *Decoder) channel(path string) string {
+	v, ok := d.s.text(path)
 	if !ok {
 		return ""
 	}
@@ -504,7 +504,7 @@ func (d *Decoder) channel() string {
 			i > 0 && (c == '_' || c == '-' || c == '.')
 	}
 	if !good {
-		d.s.refuse(ReasonMalformedChannel, "channel")
+		d.s.refuse(ReasonMalformedChannel, path)
 		return ""
 	}
 	return v

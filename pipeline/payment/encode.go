@@ -88,3 +88,18 @@ func (o *Outcome) Append(b []byte) []byte {
 	}
 	return append(b, '}')
 }
+
+// Append appends the control as one line of JSON without a line feed.
+func (c *Control) Append(b []byte) []byte {
+	b = append(b, `{"v":1`...)
+	b = appendText(b, "control_id", c.ID)
+	b = appendText(b, "control", c.Kind.String())
+	b = appendTime(b, "event_time", c.EventTime)
+	b = appendText(b, "by", c.By)
+	b = appendText(b, "why", c.Why)
+	b = appendText(b, "of", c.Of)
+	b = appendTime(b, "from", c.From)
+	b = appendTime(b, "until", c.Until)
+	b = appendObject(b, "match", "channel", c.Match.Channel, "instrument.bank", c.Match.Bank, "payee.account_id", c.Match.Payee)
+	return append(b, '}')
+}

@@ -15,7 +15,7 @@ var hugeExponent = regexp.MustCompile(`[eE][+-]?[0-9]{4,}`)
 
 // beyondSchema holds the reasons that no schema can have.
 var beyondSchema = map[Reason]bool{ReasonEmpty: true, ReasonTooLarge: true, ReasonNotJSON: true, ReasonInvalidUTF8: true, ReasonTooDeep: true,
-	ReasonDuplicateKey: true, ReasonFutureTime: true, ReasonOlderThanLedger: true, ReasonDecideByEarly: true}
+	ReasonDuplicateKey: true, ReasonFutureTime: true, ReasonOlderThanLedger: true, ReasonDecideByEarly: true, ReasonUntilEarly: true}
 
 // FuzzDecode holds the decoder against encoding/json and the published schemas
 // on any bytes: it never panics, is never slow, accepts nothing that they
@@ -40,7 +40,8 @@ func FuzzDecode(f *testing.F) {
 		d.Limits = DefaultLimits()
 		var tx Transaction
 		start := time.Now()
-		refusals := map[string]*Refusal{"outcome": d.Outcome(record, at, new(Outcome)), "review": d.Review(record, at, new(Review))}
+		refusals := map[string]*Refusal{"outcome": d.Outcome(record, at, new(Outcome)), "review": d.Review(record, at, new(Review)),
+			"control": d.Control(record, at, new(Control))}
 		d.Kind(record)
 		refusals["transaction"] = d.Transaction(record, at, &tx)
 		if took := time.Since(start); took > time.Second {
@@ -86,6 +87,9 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 
+		if refusals["control"] == nil {
+			checkControl(t, record, at)
+		}
 		if refusals["transaction"] != nil {
 			checkIdentity(t, record, &tx, refusals["transaction"])
 			return
@@ -103,6 +107,23 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%+v\nis written as %s\nand read as %+v", tx, written, again)
 		}
 	})
+}
+
+// checkControl: an accepted control is written as it was read.
+func checkControl(t *testing.T, record []byte, at Time) {
+	t.Helper()
+	first, second := Decoder{Limits: DefaultLimits()}, Decoder{Limits: DefaultLimits()}
+	var c, again Control
+	if r := first.Control(record, at, &c); r != nil {
+		t.Fatalf("accepted at first, then refused: %v", r)
+	}
+	written := c.Append(nil)
+	if r := second.Control(written, at, &again); r != nil {
+		t.Fatalf("written as %s, which is refused: %v", written, r)
+	}
+	if c != again {
+		t.Errorf("%+v\nis written as %s\nand read as %+v", c, written, again)
+	}
 }
 
 // checkIdentity: a refused transaction says who it was only where every reader

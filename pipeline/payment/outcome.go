@@ -172,9 +172,7 @@ func (d *Decoder) Review(data []byte, kafkaTime Time, r *Review) *Refusal {
 		case "reviewer":
 			r.Reviewer = d.id("reviewer")
 		case "note":
-			if r.Note, _ = s.text("note"); tooLong(r.Note, maxAttribute) {
-				s.refuse(ReasonTooLong, "note")
-			}
+			r.Note = d.note("note")
 		default:
 			s.skip()
 		}
@@ -191,7 +189,7 @@ func (d *Decoder) Review(data []byte, kafkaTime Time, r *Review) *Refusal {
 	return d.timed(r.EventTime, kafkaTime)
 }
 
-// timed checks the time that outcomes and reviews must have, and ends the decoding.
+// timed checks the time that outcomes, reviews and controls must have, and ends the decoding.
 func (d *Decoder) timed(t, kafkaTime Time) *Refusal {
 	switch {
 	case t == 0:
@@ -217,6 +215,15 @@ func (d *Decoder) payerID() (id string) {
 		}
 	}
 	return id
+}
+
+// note reads what a person wrote: control characters, such as line feeds, are welcome.
+func (d *Decoder) note(path string) string {
+	v, _ := d.s.text(path)
+	if tooLong(v, maxAttribute) {
+		d.s.refuse(ReasonTooLong, path)
+	}
+	return v
 }
 
 func (d *Decoder) bool(path string) bool {

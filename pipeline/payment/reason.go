@@ -33,6 +33,8 @@ const (
 	ReasonTooManyFields    Reason = "too_many_fields"   // more attributes or list items than the contract allows
 	ReasonUnknownOutcome   Reason = "unknown_outcome"   // `outcome` is outside its closed set
 	ReasonUnknownReview    Reason = "unknown_review"    // `review` or its label is outside its closed set
+	ReasonUnknownControl   Reason = "unknown_control"   // `control` or a name in its match is outside its closed set
+	ReasonUntilEarly       Reason = "until_early"       // `until` is not after `from`
 	ReasonOlderThanLedger  Reason = "older_than_ledger" // could have been decided and forgotten
 	ReasonIDConflict       Reason = "id_conflict"       // the id was decided with other content
 	ReasonUnmatched        Reason = "unmatched"         // an outcome whose transaction never came
@@ -44,7 +46,8 @@ func Reasons() []Reason {
 		ReasonMissingField, ReasonWrongType, ReasonUnknownVersion, ReasonUnknownType, ReasonMalformedChannel,
 		ReasonAmountNegative, ReasonAmountOverflow, ReasonUnknownCurrency, ReasonBadTime, ReasonFutureTime,
 		ReasonDecideByEarly, ReasonBadCountry, ReasonBadIP, ReasonBadLocation, ReasonTooLong, ReasonControlCharacter,
-		ReasonTooManyFields, ReasonUnknownOutcome, ReasonUnknownReview, ReasonOlderThanLedger, ReasonIDConflict, ReasonUnmatched}
+		ReasonTooManyFields, ReasonUnknownOutcome, ReasonUnknownReview, ReasonUnknownControl, ReasonUntilEarly,
+		ReasonOlderThanLedger, ReasonIDConflict, ReasonUnmatched}
 }
 
 // Refusal says why a record cannot be used: the reason and the field that it

@@ -6,7 +6,9 @@ import "embed"
 var schemas embed.FS
 
 // SchemaNames returns the names that Schema knows.
-func SchemaNames() []string { return []string{"transaction", "outcome", "review", "decision"} }
+func SchemaNames() []string {
+	return []string{"transaction", "outcome", "review", "control", "decision"}
+}
 
 // Schema returns the published JSON Schema (draft 2020-12) of a kind of record;
 // false when there is none of that name. Tests hold it equal to the decoder.

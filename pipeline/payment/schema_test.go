@@ -85,7 +85,7 @@ func TestSchemaNamesAreAllThereIs(t *testing.T) {
 	if !slices.Equal(files, names) {
 		t.Errorf("files %v, names %v", files, names)
 	}
-	for _, name := range []string{"", "control", "../payment", "transaction.json"} {
+	for _, name := range []string{"", "controls", "../payment", "transaction.json"} {
 		if _, ok := Schema(name); ok {
 			t.Errorf("Schema(%q) exists", name)
 		}
@@ -110,6 +110,7 @@ func TestSchemaEnumerationsEqualTheClosedSets(t *testing.T) {
 		{"outcome", []string{"$defs", "currency"}, CurrencyCodes()},
 		{"review", []string{"properties", "review"}, ReviewNames()},
 		{"review", []string{"properties", "label"}, ReviewLabels()},
+		{"control", []string{"properties", "control"}, ControlNames()},
 		{"decision", []string{"properties", "verdict"}, verdicts},
 		{"decision", []string{"properties", "source"}, sources},
 		{"decision", []string{"properties", "hold", "properties", "on_expiry"}, verdicts},
