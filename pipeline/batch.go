@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/sluice-risk/sluice/pipeline/ledger"
@@ -51,7 +52,7 @@ func (b *Batch) reset(n int, limits payment.Limits) {
 func (b *Batch) add(key []byte) *answer {
 	b.answers = b.answers[:len(b.answers)+1]
 	a := &b.answers[len(b.answers)-1]
-	*a = answer{tx: a.tx, item: window.Item{Values: a.item.Values}, key: key, repeatOf: -1}
+	*a = answer{tx: a.tx, item: window.Item{Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate}, key: key, repeatOf: -1}
 	return a
 }
 
@@ -81,14 +82,14 @@ func (b *Batch) Verdict(i int) payment.Verdict { return b.answers[i].mark.Verdic
 // Settle notes the decisions of a batch once they are published and their marks
 // say where: first in the journal, then in the ledger, where their claims end.
 // On an error the claims stand.
-func (g *Gate) Settle(b *Batch) error {
+func (g *Gate) Settle(ctx context.Context, b *Batch) error {
 	b.marks, b.marked = b.marks[:0], b.marked[:0]
 	for i := range b.answers {
 		if a := &b.answers[i]; a.decide {
 			b.marks, b.marked = append(b.marks, a.mark), append(b.marked, a)
 		}
 	}
-	if err := g.Store.Decided(b.marks); err != nil {
+	if err := g.Store.Decided(ctx, b.marks); err != nil {
 		return fmt.Errorf("note decisions in the journal: %w", err)
 	}
 	g.Ledger.Settle(b.claims, b.marks, func(i int) []byte { return b.decision(b.marked[i]) })

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
 	"github.com/sluice-risk/sluice/rules"
 )
 
@@ -82,6 +83,18 @@ type WindowConfig struct {
 	OutcomesWait time.Duration `yaml:"outcomes_wait"` // for their transaction, before they are dead letters
 	FutureBound  time.Duration `yaml:"future_bound"`  // of event_time after the record's Kafka time
 	BatchSize    int           `yaml:"batch_size"`    // transactions in a micro-batch, at most
+	// Keep is how far back the logs of entities reach at the least. A feature
+	// without a window looks back so far, and a new one can at once.
+	Keep          time.Duration `yaml:"keep"`
+	MemoryMB      int           `yaml:"memory_mb"`      // what folds may take; an entity that is evicted is read again from its log
+	HotEvents     int           `yaml:"hot_events"`     // from so many events on, the older half of an entity's becomes tiles
+	ExactDistinct int           `yaml:"exact_distinct"` // distinct values that are counted exactly; more are estimated
+}
+
+// options are those of a store with these settings.
+func (c *WindowConfig) options(features []window.Feature) window.Options {
+	return window.Options{Features: features, Lateness: c.Lateness, Keep: c.Keep,
+		Memory: int64(c.MemoryMB) << 20, HotEvents: c.HotEvents, ExactDistinct: c.ExactDistinct}
 }
 
 // LedgerConfig bounds what is known of earlier decisions.
@@ -98,8 +111,9 @@ func DefaultConfig() Config {
 		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes",
 			Decisions: "risk.decisions", DeadLetters: "risk.dead-letters"},
 		Store: storePrefix + "sluice-data", Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
-		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500},
-		Ledger:  LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
+			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16},
+		Ledger: LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
 	}
 }
 
@@ -284,6 +298,10 @@ func (c *Config) Validate() error {
 	bad(c.Windows.OutcomesWait >= time.Second, "windows.outcomes_wait", "%v is less than 1s", c.Windows.OutcomesWait)
 	bad(c.Windows.FutureBound >= 0 && c.Windows.FutureBound <= 24*time.Hour, "windows.future_bound", "%v is not between 0s and 24h", c.Windows.FutureBound)
 	bad(c.Windows.BatchSize >= 1 && c.Windows.BatchSize <= 10000, "windows.batch_size", "%d is not between 1 and 10000", c.Windows.BatchSize)
+	bad(c.Windows.Keep >= time.Hour && c.Windows.Keep <= 800*24*time.Hour, "windows.keep", "%v is not between 1h and 19200h", c.Windows.Keep)
+	bad(c.Windows.MemoryMB >= 16, "windows.memory_mb", "%d is less than 16", c.Windows.MemoryMB)
+	bad(c.Windows.HotEvents >= 1024 && c.Windows.HotEvents <= 1<<24, "windows.hot_events", "%d is not between 1024 and 16777216", c.Windows.HotEvents)
+	bad(c.Windows.ExactDistinct >= 16, "windows.exact_distinct", "%d is less than 16", c.Windows.ExactDistinct)
 	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
 	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
 	errs = append(errs, c.brokerConfig().Validate())

@@ -166,7 +166,7 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 	if began > from && (from > 0 || a.Offset > 0) {
 		s.log.Warn("the ledger has a hole: its topic no longer holds decisions that the journal lacks", "topic", t, "partition", l.partition, "from", from, "to", began)
 	}
-	if err := s.gate.Store.Decided(found); err != nil {
+	if err := s.gate.Store.Decided(ctx, found); err != nil {
 		return err
 	}
 	l.cursor = newCursor(a.Offset, fence)

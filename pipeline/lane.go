@@ -198,7 +198,7 @@ func (l *lane) publish(ctx context.Context, records []broker.Record, b *Batch, h
 		err = l.publishRefused(ctx, records, b)
 	}
 	if err == nil {
-		err = l.gate.Settle(b)
+		err = l.gate.Settle(ctx, b)
 	}
 	if err != nil {
 		return err // the claims stand: what the broker has is not known

@@ -26,7 +26,7 @@ func (g *Gate) NewOutcomeDecoder() *OutcomeDecoder {
 
 // Take decodes the records of a topic and lets windows count what they say.
 // refuse is called for each record that cannot be used.
-func (d *OutcomeDecoder) Take(topic string, records []broker.Record, refuse func(*broker.Record, *payment.Refusal)) error {
+func (d *OutcomeDecoder) Take(ctx context.Context, topic string, records []broker.Record, refuse func(*broker.Record, *payment.Refusal)) error {
 	d.decoder.Release()
 	if cap(d.outcomes) < len(records) {
 		d.outcomes, d.items = make([]payment.Outcome, len(records)), make([]window.OutcomeItem, len(records))
@@ -48,7 +48,7 @@ func (d *OutcomeDecoder) Take(topic string, records []broker.Record, refuse func
 			Source: window.Source{Topic: topic, Partition: int32(r.Partition), Offset: r.Offset, Key: r.Key, Value: r.Value}}
 		d.list = append(d.list, &d.items[i])
 	}
-	if err := d.gate.Store.Outcomes(d.list); err != nil {
+	if err := d.gate.Store.Outcomes(ctx, d.list); err != nil {
 		return fmt.Errorf("append outcomes to the entities' logs: %w", err)
 	}
 	if m := d.gate.Metrics; m != nil {
@@ -62,9 +62,12 @@ func (d *OutcomeDecoder) Take(topic string, records []broker.Record, refuse func
 // GiveUpOutcomes finds the outcomes that have waited for their transaction since
 // before some time, hands them to refuse, and forgets them. One whose
 // transaction was decided too late for any log is forgotten silently.
-func (g *Gate) GiveUpOutcomes(before payment.Time, refuse func([]window.Source) error) error {
+func (g *Gate) GiveUpOutcomes(ctx context.Context, before payment.Time, refuse func([]window.Source) error) error {
 	var lost []window.Source
-	old := g.Store.Parked(before)
+	old, err := g.Store.Parked(ctx, before)
+	if err != nil {
+		return err
+	}
 	for i := range old {
 		if !g.Ledger.Known(old[i].Tx) {
 			lost = append(lost, old[i].Source)
@@ -76,7 +79,7 @@ func (g *Gate) GiveUpOutcomes(before payment.Time, refuse func([]window.Source) 
 	if err := refuse(lost); err != nil {
 		return err
 	}
-	return g.Store.ForgetParked(before)
+	return g.Store.ForgetParked(ctx, before)
 }
 
 // outcomeLane is the worker of one partition of payments.outcomes.
@@ -106,7 +109,7 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 			return err
 		}
 		var refused []broker.Message
-		if err := decoder.Take(l.topics.Outcomes, got.Records, func(r *broker.Record, why *payment.Refusal) {
+		if err := decoder.Take(drain, l.topics.Outcomes, got.Records, func(r *broker.Record, why *payment.Refusal) {
 			refused = append(refused, deadLetter(l.topics.Outcomes, r, why))
 			l.gate.Metrics.refuse(why)
 		}); err != nil {
@@ -133,7 +136,7 @@ func giveUpOutcomes(ctx context.Context, g *Gate, conn *broker.Conn, topics *Top
 			return nil
 		case <-tick.C:
 		}
-		err := g.GiveUpOutcomes(g.Now().Add(-wait), func(lost []window.Source) error {
+		err := g.GiveUpOutcomes(ctx, g.Now().Add(-wait), func(lost []window.Source) error {
 			var messages []broker.Message
 			why := &payment.Refusal{Reason: payment.ReasonUnmatched, Field: "transaction_id"}
 			for _, s := range lost {

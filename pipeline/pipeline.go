@@ -99,12 +99,15 @@ func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) 
 	}
 	e.gate.Ledger.LookAhead(b.marks)
 	for n < len(records) && wait == nil {
-		if wait = e.lookUp(&b.answers[n], b); wait == nil {
+		if wait, err = e.lookUp(ctx, &b.answers[n], b); err != nil {
+			return n, nil, err
+		}
+		if wait == nil {
 			n++
 		}
 	}
 	b.answers = b.answers[:n]
-	if err = e.decideFresh(b); err == nil {
+	if err = e.decideFresh(ctx, b); err == nil {
 		err = e.repeat(ctx, b)
 	}
 	return n, wait, err
@@ -112,13 +115,13 @@ func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) 
 
 // decideFresh takes those that were never decided through windows and rules, and
 // those that the journal had lost through windows.
-func (e *Engine) decideFresh(b *Batch) error {
+func (e *Engine) decideFresh(ctx context.Context, b *Batch) error {
 	for at := 0; at < len(b.fresh); {
 		step := b.fresh[at:]
 		if e.gate.Store.ReadsVerdicts() {
 			step = step[:1] // each must see the verdict of the one before it
 		}
-		if err := e.gate.Store.Append(step); err != nil {
+		if err := e.gate.Store.Append(ctx, step); err != nil {
 			return fmt.Errorf("append to the entities' logs: %w", err)
 		}
 		for i := range step {
@@ -126,7 +129,7 @@ func (e *Engine) decideFresh(b *Batch) error {
 				e.judge(a, b)
 			}
 		}
-		if err := e.show(b.of[at:at+len(step)], b); err != nil {
+		if err := e.show(ctx, b.of[at:at+len(step)], b); err != nil {
 			return err
 		}
 		at += len(step)
@@ -161,9 +164,9 @@ func (g *Gate) kafkaTime(r *broker.Record) payment.Time {
 
 // lookUp asks the ledger whether the transaction was decided before, and claims
 // it if not. wait is not nil when another lane has claimed it.
-func (e *Engine) lookUp(a *answer, b *Batch) (wait <-chan struct{}) {
+func (e *Engine) lookUp(ctx context.Context, a *answer, b *Batch) (wait <-chan struct{}, err error) {
 	if !a.tx.Identified() {
-		return nil
+		return nil, nil
 	}
 	key := e.gate.Store.Key()
 	a.mark.Fingerprint, a.mark.Invalid = ledger.Fingerprint(key, &a.summary), a.refusal != nil
@@ -171,14 +174,21 @@ func (e *Engine) lookUp(a *answer, b *Batch) (wait <-chan struct{}) {
 	switch {
 	case found:
 		a.compare(earlier)
-		if a.repeat && !earlier.Invalid && !e.gate.Store.Holds(a.mark.Tx) {
-			e.take(a, b) // its decision is known, and the journal had lost its entry: windows count it now
+		if !a.repeat || earlier.Invalid {
+			break
+		}
+		held, err := e.gate.Store.Holds(ctx, a.mark.Tx)
+		if err != nil {
+			return nil, fmt.Errorf("look for a transaction in the logs: %w", err)
+		}
+		if !held {
+			e.take(a, b) // its decision is known, and the logs had lost its entry: windows count it now
 		}
 	case by == b.claims:
 		a.repeatOf = b.index(a.mark.Tx)
 		a.compare(b.answers[a.repeatOf].mark)
 	case by != nil:
-		return by.Done()
+		return by.Done(), nil
 	case a.refusal == nil:
 		a.decide = true
 		e.take(a, b)
@@ -186,13 +196,13 @@ func (e *Engine) lookUp(a *answer, b *Batch) (wait <-chan struct{}) {
 		a.decide = true
 		e.block(a, b)
 	}
-	return nil
+	return nil, nil
 }
 
 // take puts a transaction among those that windows are to count.
 func (e *Engine) take(a *answer, b *Batch) {
 	base, based := e.gate.Rules.ToBase(a.tx.Amount)
-	a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values}
+	a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate}
 	b.fresh, b.of = append(b.fresh, &a.item), append(b.of, a)
 }
 
@@ -213,7 +223,7 @@ func (a *answer) compare(earlier window.Mark) {
 // show lets features that look at verdicts see those of a step. Where the
 // decisions stand is noted later, when they are published; of those that the
 // journal had lost it is known.
-func (e *Engine) show(step []*answer, b *Batch) error {
+func (e *Engine) show(ctx context.Context, step []*answer, b *Batch) error {
 	b.marks = b.marks[:0]
 	for _, a := range step {
 		m := a.mark
@@ -227,7 +237,7 @@ func (e *Engine) show(step []*answer, b *Batch) error {
 	if len(b.marks) == 0 {
 		return nil
 	}
-	if err := e.gate.Store.Decided(b.marks); err != nil {
+	if err := e.gate.Store.Decided(ctx, b.marks); err != nil {
 		return fmt.Errorf("note verdicts in the entities' logs: %w", err)
 	}
 	return nil
@@ -306,9 +316,12 @@ func (e *Engine) attach(it *window.Item, d *payment.Decision) {
 	if it.Late {
 		return
 	}
-	for _, entity := range e.entities {
+	for _, a := range it.Approximate {
+		d.Evidence.Approximate = append(d.Evidence.Approximate, payment.ApproximateValue{Feature: e.features[a.Slot], Method: a.Method, Error: a.Error, Resolution: a.Resolution})
+	}
+	for i, entity := range e.entities {
 		if id := entity.ID(it.Tx); id != "" {
-			d.Evidence.Positions = append(d.Evidence.Positions, payment.EntityPosition{Kind: entity.String(), ID: id, Position: it.Position})
+			d.Evidence.Positions = append(d.Evidence.Positions, payment.EntityPosition{Kind: entity.String(), ID: id, Position: it.Positions[i]})
 		}
 	}
 }

@@ -74,14 +74,14 @@ type replaying struct {
 
 // Run replays all records of r.
 func (p *Replay) Run(ctx context.Context, r io.Reader) (ReplaySummary, error) {
-	store, err := window.Open(window.Options{Features: p.Rules.Features(), Lateness: p.Windows.Lateness})
+	store, err := window.Open(p.Windows.options(p.Rules.Features()))
 	if err != nil {
 		return ReplaySummary{}, err
 	}
 	run := &replaying{Replay: p, out: bufio.NewWriterSize(p.Decisions, 1<<20),
 		peek: payment.Decoder{Limits: p.Limits},
 		sum:  ReplaySummary{Verdicts: map[string]int64{}, Refused: map[payment.Reason]int64{}, Outcomes: map[window.OutcomeStatus]int64{}}}
-	run.gate = &Gate{Rules: p.Rules, Store: store, Ledger: ledger.New(64 << 20), Limits: p.Limits, Evidence: p.Evidence, Earlier: run.earlier}
+	run.gate = &Gate{Rules: p.Rules, Store: store, Ledger: ledger.New(64<<20, store.Earlier), Limits: p.Limits, Evidence: p.Evidence, Earlier: run.earlier}
 	run.engine, run.outcomes = run.gate.NewEngine(), run.gate.NewOutcomeDecoder()
 	err = run.all(ctx, r)
 	return run.sum, errors.Join(err, run.out.Flush(), store.Close())
@@ -115,7 +115,7 @@ func (p *replaying) all(ctx context.Context, r io.Reader) error {
 	if err := p.decide(ctx); err != nil {
 		return err
 	}
-	return p.gate.GiveUpOutcomes(p.sum.At.Add(-p.Windows.OutcomesWait), func(lost []window.Source) error {
+	return p.gate.GiveUpOutcomes(ctx, p.sum.At.Add(-p.Windows.OutcomesWait), func(lost []window.Source) error {
 		for _, s := range lost {
 			p.refuse(s.Offset, s.Value, &payment.Refusal{Reason: payment.ReasonUnmatched, Field: "transaction_id"})
 		}
@@ -152,7 +152,7 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 		if err := p.decide(ctx); err != nil {
 			return false, err
 		}
-		if err := p.outcomes.Take("", []broker.Record{record}, func(r *broker.Record, why *payment.Refusal) {
+		if err := p.outcomes.Take(ctx, "", []broker.Record{record}, func(r *broker.Record, why *payment.Refusal) {
 			p.refuse(r.Offset, r.Value, why)
 		}); err != nil {
 			return false, err
@@ -191,7 +191,7 @@ func (p *replaying) decide(ctx context.Context) error {
 		}
 		p.sum.Verdicts[a.mark.Verdict.String()]++
 	}
-	if err := p.gate.Settle(b); err != nil {
+	if err := p.gate.Settle(ctx, b); err != nil {
 		return err
 	}
 	p.records, p.lines = p.records[:0], p.lines[:0]

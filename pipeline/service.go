@@ -38,21 +38,20 @@ func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Se
 	if err != nil {
 		return nil, err
 	}
-	index := ledger.New(config.Ledger.RecentBytes)
 	opened := time.Now()
-	store, err := window.Open(window.Options{
-		Dir: config.storeDir(), Owner: config.owner(), Features: rs.Features(),
-		Lateness: config.Windows.Lateness, OnMark: func(m window.Mark) { index.Add(m, nil) },
-		OnProgress: func(done, total int64) {
-			if time.Since(opened) > 2*time.Second {
-				log.Info("reading the journal", "done_mb", done>>20, "of_mb", total>>20)
-				opened = time.Now()
-			}
-		},
-	})
+	options := config.Windows.options(rs.Features())
+	options.Dir, options.Owner, options.KeepMarks = config.storeDir(), config.owner(), config.Ledger.Keeps
+	options.OnProgress = func(done, total int64) {
+		if time.Since(opened) > 2*time.Second {
+			log.Info("reading the journal", "done", done, "of", total)
+			opened = time.Now()
+		}
+	}
+	store, err := window.Open(options)
 	if err != nil {
 		return nil, err
 	}
+	index := ledger.New(config.Ledger.RecentBytes, store.Earlier)
 	metrics := NewMetrics(reg, rs)
 	var lastRetry atomic.Int64
 	kafka := config.brokerConfig()

@@ -87,7 +87,7 @@ func newBench(dir string) (*bench, error) {
 		return nil, err
 	}
 	gate := &pipeline.Gate{
-		Rules: rs, Store: store, Ledger: ledger.New(64 << 20), Limits: payment.DefaultLimits(),
+		Rules: rs, Store: store, Ledger: ledger.New(64<<20, store.Earlier), Limits: payment.DefaultLimits(),
 		Metrics: pipeline.NewMetrics(prometheus.NewRegistry(), rs),
 		Now:     func() payment.Time { return payment.TimeOf(time.Now()) },
 	}
@@ -126,7 +126,7 @@ func (b *bench) run(records []broker.Record, deciding, settling *usage) (held in
 		}); err != nil {
 			return held, err
 		}
-		if err := settling.add(func() error { return b.gate.Settle(&b.batch) }); err != nil {
+		if err := settling.add(func() error { return b.gate.Settle(context.Background(), &b.batch) }); err != nil {
 			return held, err
 		}
 		for i := range n {
@@ -228,7 +228,7 @@ func measureStages(l *engineLoad) (s Stages, err error) {
 			base, based := rs.ToBase(txs[i].Amount)
 			items[i] = window.Item{Tx: &txs[i], KafkaTime: payment.Time(records[i].Time) * 1e6, Base: base, Based: based, Values: items[i].Values}
 		}
-		if err := b.gate.Store.Append(pointers[:n]); err != nil {
+		if err := b.gate.Store.Append(context.Background(), pointers[:n]); err != nil {
 			return s, err
 		}
 		windows += lap(&began)

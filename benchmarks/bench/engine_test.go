@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -37,7 +38,7 @@ func benchmarkEngine(b *testing.B, dir string) {
 			b.Fatal(err)
 		}
 		began := time.Now()
-		if err := e.gate.Settle(&e.batch); err != nil {
+		if err := e.gate.Settle(context.Background(), &e.batch); err != nil {
 			b.Fatal(err)
 		}
 		settling += time.Since(began)

@@ -18,11 +18,15 @@ import (
 // a transaction that two lanes meet at once is decided by the one that claims
 // it, and the other waits.
 type Index struct {
-	mu      sync.Mutex
-	marks   table.Table[window.TxHash, mark]
-	claims  map[window.TxHash]*Claims
-	recent  recent
-	touched uint64 // what LookAhead has read, so that it is not optimised away
+	earlier func(window.TxHash) (window.Mark, bool) // knows what the index has forgotten
+
+	mu sync.Mutex
+	// The latest marks, and those before them. When marks has generation of them,
+	// it takes the place of older, whose marks are then asked of earlier.
+	marks, older *table.Table[window.TxHash, mark]
+	claims       map[window.TxHash]*Claims
+	recent       recent
+	touched      uint64 // what LookAhead has read, so that it is not optimised away
 }
 
 // mark is a window.Mark without its hash, which is the key.
@@ -35,10 +39,23 @@ type mark struct {
 	invalid     bool
 }
 
+// generation is how many marks are kept at hand at the least.
+const generation = 1 << 18
+
 // New returns an empty index that keeps the bytes of the latest decisions, up
-// to a ceiling in bytes; older ones are read again from the topic.
-func New(ceiling int) *Index {
-	return &Index{claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}}
+// to a ceiling in bytes; older ones are read again from the topic. It keeps the
+// latest marks; earlier returns those that it has forgotten.
+func New(ceiling int, earlier func(window.TxHash) (window.Mark, bool)) *Index {
+	return &Index{earlier: earlier, marks: new(table.Table[window.TxHash, mark]), older: new(table.Table[window.TxHash, mark]),
+		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}}
+}
+
+// find returns a mark that is at hand.
+func (x *Index) find(h window.TxHash) *mark {
+	if k := x.marks.Find(h.Lo, h); k != nil {
+		return k
+	}
+	return x.older.Find(h.Lo, h)
 }
 
 // LookAhead reads where some transactions will be looked up, so that Claim and
@@ -76,9 +93,12 @@ func (c *Claims) Len() int { return len(c.hashes) }
 // somebody is deciding it (by: these claims, which may be the caller's own), or
 // it belongs to the caller from now on.
 func (x *Index) Claim(h window.TxHash, c *Claims) (m window.Mark, found bool, by *Claims) {
+	if m, found = x.Find(h); found {
+		return m, true, nil
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if k := x.marks.Find(h.Lo, h); k != nil {
+	if k := x.find(h); k != nil { // meanwhile
 		return k.mark(h), true, nil
 	}
 	if by = x.claims[h]; by == nil {
@@ -92,18 +112,31 @@ func (k *mark) mark(h window.TxHash) window.Mark {
 	return window.Mark{Tx: h, Fingerprint: k.fingerprint, Verdict: k.verdict, Invalid: k.invalid, Partition: k.partition, Offset: k.offset}
 }
 
-// Known reports whether a transaction was decided.
-func (x *Index) Known(h window.TxHash) bool {
+// Find returns what is known of the decision of a transaction.
+func (x *Index) Find(h window.TxHash) (m window.Mark, found bool) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.marks.Find(h.Lo, h) != nil
+	k := x.find(h)
+	if k != nil {
+		m, found = k.mark(h), true
+	}
+	x.mu.Unlock()
+	if !found {
+		m, found = x.earlier(h)
+	}
+	return m, found
 }
 
-// Len is the number of decided transactions.
+// Known reports whether a transaction was decided.
+func (x *Index) Known(h window.TxHash) bool {
+	_, found := x.Find(h)
+	return found
+}
+
+// Len is the number of decided transactions that are at hand.
 func (x *Index) Len() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.marks.Len()
+	return x.marks.Len() + x.older.Len()
 }
 
 // Add indexes a decision that stands in the topic, and keeps its bytes if they
@@ -118,8 +151,12 @@ func (x *Index) add(m *window.Mark, decision []byte) {
 	if m.Offset < 0 {
 		return
 	}
-	k, added := x.marks.Add(m.Tx.Lo, m.Tx)
-	if added {
+	k := x.find(m.Tx)
+	if k == nil {
+		if x.marks.Len() >= generation {
+			x.marks, x.older = new(table.Table[window.TxHash, mark]), x.marks
+		}
+		k, _ = x.marks.Add(m.Tx.Lo, m.Tx)
 		*k = mark{fingerprint: m.Fingerprint, offset: m.Offset, partition: m.Partition, verdict: m.Verdict, invalid: m.Invalid}
 	}
 	if len(decision) > 0 && !x.recent.holds(k.bytes) {
@@ -167,7 +204,7 @@ func (x *Index) giveUp(c *Claims) {
 func (x *Index) Recent(h window.TxHash) ([]byte, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	k := x.marks.Find(h.Lo, h)
+	k := x.find(h)
 	if k == nil || !x.recent.holds(k.bytes) {
 		return nil, false
 	}

@@ -11,7 +11,7 @@ import (
 func hash(i int) window.TxHash { return window.Key{}.Tx(fmt.Sprint(i)) }
 
 func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
-	x := New(1 << 10)
+	x := New(1<<10, forgotten)
 	first, second := NewClaims(), NewClaims()
 	if _, found, by := x.Claim(hash(1), first); found || by != nil {
 		t.Fatal("a new transaction was not free")
@@ -37,7 +37,7 @@ func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
 }
 
 func TestClaimsThatAreGivenUpAreFreeAgain(t *testing.T) {
-	x := New(1 << 10)
+	x := New(1<<10, forgotten)
 	first, second := NewClaims(), NewClaims()
 	x.Claim(hash(1), first)
 	x.Clear()
@@ -48,7 +48,7 @@ func TestClaimsThatAreGivenUpAreFreeAgain(t *testing.T) {
 }
 
 func TestTheFirstDecisionOfATransactionCounts(t *testing.T) {
-	x := New(1 << 10)
+	x := New(1<<10, forgotten)
 	x.Add(window.Mark{Tx: hash(1), Offset: -1}, nil) // not published yet: no place to find it
 	if x.Known(hash(1)) {
 		t.Fatal("a decision without a place is known")
@@ -61,7 +61,7 @@ func TestTheFirstDecisionOfATransactionCounts(t *testing.T) {
 }
 
 func TestRecentDecisionsKeepTheirCeiling(t *testing.T) {
-	x := New(1000)
+	x := New(1000, forgotten)
 	for i := range 10_000 {
 		x.Add(window.Mark{Tx: hash(i), Offset: int64(i)}, make([]byte, 100))
 	}
@@ -112,3 +112,6 @@ func TestTheTopicTellsWhatTheIndexKnew(t *testing.T) {
 		t.Fatal("a broken record of the ledger was read")
 	}
 }
+
+// forgotten is an earlier that knows nothing.
+func forgotten(window.TxHash) (window.Mark, bool) { return window.Mark{}, false }

@@ -38,7 +38,7 @@ func TestDemoRulesetStopsFraudAndLetsPeoplePay(t *testing.T) {
 			if refusal := decoder.Outcome(e.Value, e.Time, &o); refusal != nil {
 				t.Fatalf("%v: %s", refusal, e.Value)
 			}
-			if err := store.Outcomes([]*window.OutcomeItem{{Outcome: &o, Since: e.Time, Known: true}}); err != nil {
+			if err := store.Outcomes(t.Context(), []*window.OutcomeItem{{Outcome: &o, Since: e.Time, Known: true}}); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -51,7 +51,7 @@ func TestDemoRulesetStopsFraudAndLetsPeoplePay(t *testing.T) {
 		if item.Base, item.Based = set.ToBase(tx.Amount); !item.Based {
 			t.Fatalf("no rate: %s", e.Value)
 		}
-		if err := store.Append([]*window.Item{&item}); err != nil {
+		if err := store.Append(t.Context(), []*window.Item{&item}); err != nil {
 			t.Fatal(err)
 		}
 		decision.Reset()

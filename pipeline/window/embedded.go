@@ -1,388 +1,477 @@
 package window
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
-	"sort"
 	"sync"
-	"time"
 
-	"github.com/dchest/siphash"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
 // Embedded is the store of one process: a journal that holds each transaction
-// once, and in memory the entities' logs as indexes over it. Without a
-// directory it is a store for replays and tests that keeps nothing.
+// once, an index that finds the log of an entity in it, and folds in memory.
+// Without a directory it is a store for replays and tests that keeps nothing.
 type Embedded struct {
-	opts    Options
-	journal *journal // nil without a directory
+	opts Options
 
-	mu      sync.Mutex // guards everything below; held for one call, never over a sync
-	key     Key
-	vocab   words
-	entries [][]entry // pages of entryPage
-	count   uint32
-	chain   []outcome
-	byHash  table.Table[TxHash, uint32]
-	seen    map[TxHash]struct{} // outcomes by the hash of what makes them identical
-	parked  map[TxHash][]parked
-	folders []*folder
-	rings   arena[elem]
-	sets    tallies    // of the cells that count distinct values
-	ordinal uint64     // of the next thing that is appended
-	starts  []uint64   // the first ordinal of each segment
-	appends []appended // scratch of Append
-	// Scratch of reread.
-	asideRings arena[elem]
-	asideSets  tallies
-
-	run run // scratch of Append
+	mu sync.Mutex // guards everything below; held for one call, never over a sync
+	memory
+	journal   journal
+	index     runs
+	outages   outages
+	undecided table.Table[TxHash, uint64] // transactions without a published verdict, by their number
+	parked    waiting
+	horizon   payment.Time // newest Kafka time that was seen
+	run       folding      // scratch of Append
+	loaded    int64
+	evicted   int64
+	calls     uint
 }
-
-const entryPage = 4096
 
 var _ Store = (*Embedded)(nil)
 
-// Open opens the store in a directory, which it locks, and reads its journal;
-// or makes an empty one in memory.
+// Open opens the store in a directory, which it locks, and reads the end of its
+// journal; or makes an empty one in memory.
 func Open(opts Options) (*Embedded, error) {
 	opts.fillDefaults()
-	s := &Embedded{
-		opts: opts, vocab: newWords(), starts: []uint64{0},
-		seen: map[TxHash]struct{}{}, parked: map[TxHash][]parked{},
-	}
-	for _, g := range newGroups(opts.Features) {
-		s.folders = append(s.folders, &folder{group: g, h: s, rings: &s.rings, sets: &s.sets, before: everything})
-	}
+	s := &Embedded{opts: opts, parked: waiting{}}
+	s.journal = journal{dir: opts.Dir, limit: int(opts.SegmentBytes)}
+	s.index = runs{dir: opts.Dir, plan: planOf(newGroups(opts.Features, opts.Keep))}
+	s.index.plan, _ = s.index.plan.with(nil)
 	if opts.Dir == "" {
 		var err error
-		s.key, err = newKey()
+		if s.journal.key, err = newKey(); err == nil {
+			err = s.journal.begin(1)
+		}
+		s.useGroups(newGroups(opts.Features, opts.Keep))
 		return s, err
 	}
-	j, err := openJournal(opts, s)
-	if err != nil {
-		return nil, err
+	if err := s.open(); err != nil {
+		return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
 	}
-	s.journal = j
+	s.journal.syncEvery(opts.SyncEvery, &s.mu)
 	return s, nil
 }
 
+func (s *Embedded) open() error {
+	if err := s.journal.open(s.opts.Owner, s.recover); err != nil {
+		return err
+	}
+	if err := s.index.open(&s.journal, s.progress); err != nil {
+		return errors.Join(err, s.journal.lock.Unlock())
+	}
+	s.useGroups(newGroups(s.opts.Features, s.opts.Keep))
+	return nil
+}
+
+func (s *Embedded) progress(done, total int64) {
+	if s.opts.OnProgress != nil {
+		s.opts.OnProgress(done, total)
+	}
+}
+
+// recover repeats what one record of the tail says.
+func (s *Embedded) recover(at int, e entry) error {
+	n := numberOf(s.journal.tail().number, at)
+	s.index.plan.keys(s.journal.key, e, s.journal.about(e), func(key uint64) { s.index.tail.add(key, n) })
+	switch e.kind() {
+	case entryTransaction:
+		to, _ := s.undecided.Add(e.tx().Lo, e.tx())
+		*to = n
+	case entryVerdict:
+		if m := e.mark(); m.Offset >= 0 {
+			s.undecided.Delete(m.Tx.Lo, m.Tx)
+			if s.opts.OnMark != nil {
+				s.opts.OnMark(m)
+			}
+		}
+	case entryOutcome:
+		s.parked.remove(e.tx(), e.identity())
+	case entryParked:
+		p, ok := readParked(e)
+		if !ok {
+			return errShort
+		}
+		s.parked.add(p)
+	case entryForget:
+		s.parked.forget(payment.Time(e.u64(8)))
+	case entryOutage:
+		o, ok := readOutage(e)
+		if !ok {
+			return errShort
+		}
+		s.outages.set(s.journal.key, o)
+	case entryUndecided:
+		for at := 8; at+8 <= len(e); at += 8 {
+			if tx := s.journal.at(e.u64(at)); tx != nil {
+				to, _ := s.undecided.Add(tx.tx().Lo, tx.tx())
+				*to = e.u64(at)
+			}
+		}
+	case entrySeal:
+	default:
+		return fmt.Errorf("unknown kind of record %q", e.kind())
+	}
+	if at%(1<<20) < unit {
+		s.progress(int64(at), int64(len(s.journal.tail().data)))
+	}
+	return nil
+}
+
+var errShort = errors.New("a record is shorter than its fields")
+
+// useGroups begins with empty folds for these groups.
+func (s *Embedded) useGroups(groups []*group) {
+	for _, f := range s.folders { // nobody has a fold now that could know where its chain in the tail ends
+		for n := range f.count {
+			s.keepChain(f.foldOf(n))
+		}
+	}
+	s.memory = memory{}
+	for _, g := range groups {
+		f := s.newFolder(g, s, s.journal.key, &s.outages, &s.opts)
+		f.evicted = s.keepChain
+		s.folders = append(s.folders, f)
+	}
+}
+
+// keepChain notes where the chain of an entity ends in the tail, now that its
+// fold no longer knows it.
+func (s *Embedded) keepChain(fd *fold) {
+	if fd.key != 0 && fd.log.segment == s.journal.tail().number {
+		at, _ := s.index.tail.heads.Add(fd.key, fd.key)
+		*at = fd.log.offset
+	}
+}
+
 // The store is the history that its folds read.
-func (s *Embedded) entry(n uint32) *entry     { return &s.entries[n/entryPage][n%entryPage] }
-func (s *Embedded) outcome(n uint32) *outcome { return &s.chain[n] }
-func (s *Embedded) vocabulary() *words        { return &s.vocab }
-func (s *Embedded) hashText(text string) uint64 {
-	return siphash.Hash(s.key.k0, s.key.k1, bytesOf(text))
+func (s *Embedded) entryAt(number uint64) entry { return s.journal.at(number) }
+func (s *Embedded) retain(uint64)               {}
+func (s *Embedded) release(uint64)              {}
+
+// Use implements Store. Where features look at more than the index finds, it is
+// made again from the journal; payments wait only for the tail of that.
+func (s *Embedded) Use(ctx context.Context, features []Feature) error {
+	groups := newGroups(features, s.opts.Keep)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	plan, grown := s.index.plan.with(planOf(groups))
+	if grown {
+		next := runs{dir: s.opts.Dir, plan: plan}
+		sealed := s.journal.segments[:len(s.journal.segments)-1]
+		for i, segment := range sealed {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r, err := next.build(&s.journal, segment)
+			if err == nil {
+				err = next.put(r)
+			}
+			if err != nil {
+				return fmt.Errorf("store: make the index again: %w", err)
+			}
+			s.progress(int64(i+1), int64(len(sealed)))
+		}
+		tail := s.journal.tail()
+		if _, err := tail.each(headerSize, func(at int, e entry) error {
+			n := numberOf(tail.number, at)
+			plan.keys(s.journal.key, e, s.journal.about(e), func(key uint64) { next.tail.add(key, n) })
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := s.index.close(); err != nil {
+			return err
+		}
+		s.useGroups(nil) // before the tail's index is replaced: its places are no longer those of folds
+		s.index = next
+	}
+	s.opts.Features = features
+	s.useGroups(groups)
+	return nil
+}
+
+// Since implements Store. The journal is whole from the first transaction that
+// is kept.
+func (s *Embedded) Since(Entity) payment.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, segment := range s.journal.segments {
+		if segment.transactions > 0 {
+			return segment.first
+		}
+	}
+	return maxTime
 }
 
 // Key implements Store.
-func (s *Embedded) Key() Key { return s.key }
+func (s *Embedded) Key() Key { return s.journal.key }
 
 // Entities implements Store.
 func (s *Embedded) Entities() []Entity {
-	all := make([]Entity, len(s.folders))
-	for i, f := range s.folders {
-		all[i] = f.entity
-	}
-	return all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memory.kinds()
 }
 
 // ReadsVerdicts implements Store.
 func (s *Embedded) ReadsVerdicts() bool {
-	return slices.ContainsFunc(s.folders, func(f *folder) bool { return len(f.byVerdict) > 0 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.readsVerdicts()
 }
 
 // Written implements Store.
 func (s *Embedded) Written() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ordinal
+	return s.journal.written()
 }
 
 // Durable implements Store.
 func (s *Embedded) Durable() uint64 {
-	if s.journal == nil {
+	if s.opts.Dir == "" {
 		return s.Written()
 	}
 	return s.journal.durable.Load()
 }
 
-// Close implements Store.
-func (s *Embedded) Close() error {
-	if s.journal == nil {
-		return nil
-	}
-	return s.journal.close()
-}
-
-// Append implements Store. The journal is written first, as a whole, so that a
-// crash at any point leaves either nothing of a transaction or its entry; then
-// each transaction is folded and read at its own position, in order.
-func (s *Embedded) Append(items []*Item) error {
+// Size implements Store.
+func (s *Embedded) Size() Size {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	start := s.count
-	for _, it := range items {
-		it.Hash = s.key.Tx(it.Tx.ID)
-		s.lookAhead(it.Hash)
-	}
-	s.appends = s.appends[:0]
-	for _, it := range items {
-		var a appended
-		a.number, a.known = s.find(it.Hash)
-		it.Late = !a.known && it.Tx.EventTime < it.KafkaTime.Add(-s.opts.Lateness)
-		if !a.known && !it.Late {
-			a.number = s.push(it)
-		}
-		s.appends = append(s.appends, a)
-	}
-	if err := s.logEntries(start); err != nil {
-		for n := start; n < s.count; n++ {
-			h := s.entry(n).hash
-			s.byHash.Delete(h.Lo, h)
-		}
-		s.count = start
-		return err
-	}
-	values := 0
-	for _, f := range s.folders {
-		values += len(f.cells)
-	}
-	for i, it := range items {
-		it.Values = slices.Grow(it.Values[:0], values)[:values]
-		clear(it.Values)
-		if it.Late {
-			continue
-		}
-		n := s.appends[i].number
-		if s.appends[i].known {
-			s.finishRun()
-			s.reread(n, it.Values)
-			it.Position = s.position(s.entry(n).ordinal)
-			continue
-		}
-		s.place(n)
-		it.Position = s.position(s.entry(n).ordinal)
-		s.run.items, s.run.numbers = append(s.run.items, it), append(s.run.numbers, n)
-		if len(s.parked) > 0 { // what waits for a transaction stands right behind it
-			s.finishRun()
-			s.unpark(n)
-		}
-	}
-	s.finishRun()
-	return nil
+	return Size{FoldBytes: s.bytes(), Entities: s.entities(), Evicted: s.evicted, Loaded: s.loaded, LogBytes: s.journal.bytes()}
 }
 
-// finishRun folds the transactions that Append has put aside.
-func (s *Embedded) finishRun() {
-	s.foldRun(&s.run)
-	s.run.items, s.run.numbers = s.run.items[:0], s.run.numbers[:0]
-}
-
-// appended is an item of Append: its entry, and whether that was there before.
-type appended struct {
-	number uint32
-	known  bool
+// Close implements Store.
+func (s *Embedded) Close() error {
+	err := s.journal.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(err, s.index.close())
 }
 
 // Holds implements Store.
-func (s *Embedded) Holds(h TxHash) bool {
+func (s *Embedded) Holds(_ context.Context, h TxHash) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.find(h)
-	return ok
+	_, ok := s.findTx(h)
+	return ok, nil
 }
 
-// find returns the number of a transaction's entry.
-func (s *Embedded) find(h TxHash) (n uint32, ok bool) {
-	if at := s.byHash.Find(h.Lo, h); at != nil {
+// numbers returns the numbers of all entries of a key that is no entity's.
+func (s *Embedded) numbers(key uint64) []uint64 {
+	s.run.numbers = s.index.numbers(s.run.numbers[:0], key)
+	s.run.numbers = s.index.tail.numbers(s.run.numbers, s.index.tail.head(key))
+	return s.run.numbers
+}
+
+// findTx returns the number of a transaction's entry.
+func (s *Embedded) findTx(h TxHash) (number uint64, ok bool) {
+	if at := s.undecided.Find(h.Lo, h); at != nil {
 		return *at, true
+	}
+	for _, n := range s.numbers(txKey(h)) {
+		if e := s.journal.at(n); e != nil && e.kind() == entryTransaction && e.tx() == h {
+			return n, true
+		}
 	}
 	return 0, false
 }
 
-// push makes the entry of a new transaction, without a place in the order yet.
-func (s *Embedded) push(it *Item) uint32 {
-	var e entry
-	e.fill(s.key, &s.vocab, it.Hash, it.Tx, it.Base, it.Based)
-	return s.add(e)
-}
-
-// add keeps an entry and returns its number.
-func (s *Embedded) add(e entry) uint32 {
-	n := s.count
-	if int(n/entryPage) == len(s.entries) {
-		s.entries = append(s.entries, make([]entry, entryPage))
-	}
-	*s.entry(n) = e
-	at, _ := s.byHash.Add(e.hash.Lo, e.hash)
-	*at = n
-	s.count++
-	return n
-}
-
-func (s *Embedded) logEntries(start uint32) error {
-	if s.journal == nil || start == s.count {
-		return nil
-	}
-	for n := start; n < s.count; n++ {
-		s.journal.putEntry(s.entry(n), &s.vocab)
-	}
-	return s.journal.flush()
-}
-
-// place gives an entry its place in the one order.
-func (s *Embedded) place(n uint32) {
-	s.entry(n).ordinal = s.ordinal
-	s.ordinal++
-}
-
-// position is where an ordinal stands.
-func (s *Embedded) position(ordinal uint64) payment.Position {
-	segment := sort.Search(len(s.starts), func(i int) bool { return s.starts[i] > ordinal })
-	return payment.Position{Segment: uint32(segment), Offset: ordinal - s.starts[segment-1]}
-}
-
-// fold puts an entry into the folds of its entities, and reads nothing.
-func (s *Embedded) fold(n uint32) {
-	e := s.entry(n)
-	for _, f := range s.folders {
-		if key := f.keyOf(s.key, e); key != 0 {
-			s.foldInto(f, f.open(key, e.time), n, nil)
-		}
-	}
-}
-
-// foldInto puts an entry into the fold of one entity and reads its features as
-// of its own time and position. While the journal is read there are no values
-// to be filled: the cursors catch up with the first payment.
-func (s *Embedded) foldInto(f *folder, entity uint32, n uint32, values []payment.Value) {
-	e := s.entry(n)
-	own := elem{time: e.time, amount: e.base, ref: uint64(n)}
-	if e.based {
-		own.ref |= basedBit
-	}
-	own.ref |= f.judge(e)
-	at := f.insert(entity, own)
-	if values == nil {
-		return
-	}
-	f.seek(entity, e.time)
-	f.read(entity, at, values)
-	if !f.whole {
-		f.drop(entity, e.time.Add(-f.reach-s.opts.Lateness-slack))
-	}
-}
-
-// slack is kept beyond what late payments need, because payments may be ahead
-// of Kafka's time.
-const slack = 24 * time.Hour
-
-// keyOf is the key of an entry's entity, 0 where it names none.
-func (f *folder) keyOf(key Key, e *entry) uint64 {
-	if f.entity.Pair {
-		return key.pair(e.refs[f.entity.First], e.refs[f.entity.Second])
-	}
-	return e.refs[f.entity.First]
-}
-
-// reread computes the features of a transaction that was appended before, as it
-// found them then: from those events, outcomes and verdicts that stand before
-// it. It folds them once more on the side, since the entity has moved on.
-func (s *Embedded) reread(n uint32, values []payment.Value) {
-	e := s.entry(n)
-	for _, f := range s.folders {
-		key := f.keyOf(s.key, e)
-		if key == 0 {
+// Earlier implements Store.
+func (s *Embedded) Earlier(h TxHash) (m Mark, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range slices.Backward(s.numbers(txKey(h))) {
+		e := s.journal.at(n)
+		if e == nil || e.kind() != entryVerdict || e.tx() != h {
 			continue
 		}
-		entity, ok := f.find(key)
-		if !ok {
-			continue
+		if m = e.mark(); m.Offset >= 0 {
+			return m, true
 		}
-		s.asideRings.reset()
-		s.asideSets.reset()
-		aside := folder{h: s, rings: &s.asideRings, sets: &s.asideSets, before: e.ordinal + 1, group: &group{
-			entity: f.entity, spans: f.spans, cells: f.cells, byStatus: f.byStatus, byVerdict: f.byVerdict,
-			stateWords: f.stateWords, count: 1,
-			folds: [][]fold{{{at: e.time, events: ring{class: noBlock}, outcomes: ring{class: noBlock}}}}, state: [][]uint64{make([]uint64, f.stateWords)},
-		}}
-		from := f.foldOf(entity)
-		// Outcomes first: an event is then inserted as what it had become.
-		for i := from.outcomes.first; i < from.outcomes.end(); i++ {
-			number := from.outcomes.at(&s.rings, i).number()
-			if o := s.outcome(number); o.ordinal < e.ordinal {
-				aside.placeOutcome(0, number, o)
-			}
-		}
-		for i := from.events.first; i < from.events.end(); i++ {
-			if el := *from.events.at(&s.rings, i); s.entry(el.number()).ordinal <= e.ordinal {
-				aside.insert(0, el)
-			}
-		}
-		own, ok := aside.foldOf(0).events.find(&s.asideRings, e.time, n)
-		if !ok {
-			continue // a redelivery from beyond the horizon: nothing is known of then
-		}
-		aside.seek(0, e.time)
-		aside.read(0, own, values)
 	}
+	return Mark{}, false
 }
 
 // Decided implements Store.
-func (s *Embedded) Decided(marks []Mark) error {
+func (s *Embedded) Decided(_ context.Context, marks []Mark) error {
+	if len(marks) == 0 {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.journal != nil && len(marks) > 0 {
-		for i := range marks {
-			s.journal.putMark(&marks[i])
+	if err := s.roll(); err != nil {
+		return err
+	}
+	placed := make([]uint64, 0, 2*len(marks))
+	for i := range marks {
+		m := &marks[i]
+		tx, _ := s.findTx(m.Tx)
+		var t payment.Time
+		if e := s.journal.at(tx); tx != 0 && e != nil {
+			t = e.time()
 		}
-		if err := s.journal.flush(); err != nil {
-			return err
-		}
+		_, n := s.journal.putMark(m, t, tx)
+		placed = append(placed, n, tx)
+	}
+	if err := s.journal.flush(); err != nil {
+		return err
 	}
 	for i := range marks {
-		s.lookAhead(marks[i].Tx)
-	}
-	for i := range marks {
-		s.mark(&marks[i])
+		m, n, tx := &marks[i], placed[2*i], placed[2*i+1]
+		s.index.tail.add(txKey(m.Tx), n)
+		if tx != 0 {
+			s.tell(s.journal.at(n), n, s.journal.at(tx), func(f *folder) bool { return len(f.byVerdict) > 0 })
+		}
+		if m.Offset >= 0 {
+			s.undecided.Delete(m.Tx.Lo, m.Tx)
+		}
 	}
 	return nil
 }
 
-// mark takes a decision's place in the order and lets features see its verdict.
-func (s *Embedded) mark(m *Mark) {
-	ordinal := s.ordinal
-	s.ordinal++
-	n, ok := s.find(m.Tx)
-	if !ok {
-		return
-	}
-	e := s.entry(n)
-	published := m.Offset >= 0
-	switch {
-	case e.decidedAt == everything:
-	case published && !e.published && m.Verdict != e.verdict:
-		// What was noted before a crash was never published, and then another ruleset decided.
-	default:
-		e.published = e.published || published
-		return
-	}
-	e.published = published
-	s.changeVerdict(n, false)
-	e.verdict, e.decidedAt = m.Verdict, ordinal
-	s.changeVerdict(n, true)
-}
-
-func (s *Embedded) changeVerdict(n uint32, add bool) {
-	e := s.entry(n)
+// tell lets the folds of a transaction's entities have an entry about it, where
+// the folder looks at such entries.
+func (s *Embedded) tell(e entry, n uint64, tx entry, looks func(*folder) bool) {
 	for _, f := range s.folders {
-		if len(f.byVerdict) == 0 {
+		if !looks(f) {
 			continue
 		}
-		if entity, ok := f.find(f.keyOf(s.key, e)); ok {
-			f.change(entity, n, f.byVerdict, f.now(f.foldOf(entity).at), add)
+		key := s.journal.key.entity(f.entity, tx)
+		if key == 0 {
+			continue
+		}
+		if entity, ok := f.find(key); ok {
+			s.chain(f.foldOf(entity), n)
+			f.apply(entity, e, n)
+		} else {
+			s.index.tail.add(key, n)
 		}
 	}
+}
+
+// chain adds an entry to the index under the key of a fold.
+func (s *Embedded) chain(fd *fold, n uint64) {
+	tail := s.journal.tail().number
+	if fd.log.segment != tail {
+		fd.log = logEnd{segment: tail}
+	}
+	fd.log.offset = s.index.tail.chain(fd.key, n, fd.log.offset)
+}
+
+// load makes the fold of an entity from its log.
+func (s *Embedded) load(f *folder, key uint64) uint32 {
+	head := s.index.tail.head(key)
+	s.run.numbers = s.index.numbers(s.run.numbers[:0], key)
+	s.run.numbers = s.index.tail.numbers(s.run.numbers, head)
+	n := f.begin(key)
+	if head != 0 {
+		f.foldOf(n).log = logEnd{s.journal.tail().number, head}
+	}
+	for _, number := range s.run.numbers {
+		if e := s.journal.at(number); e != nil {
+			f.apply(n, e, number)
+		}
+	}
+	if len(s.run.numbers) > 0 {
+		s.loaded++
+	}
+	return n
+}
+
+// roll seals the tail when it is full, makes its index, and gives up what is no
+// longer to be kept.
+func (s *Embedded) roll() error {
+	if s.calls++; s.calls%64 == 0 && s.bytes() > s.opts.Memory {
+		s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16))
+	}
+	if len(s.journal.tail().data) < s.journal.limit {
+		return nil
+	}
+	number := s.journal.tail().number
+	if err := s.journal.seal(); err != nil {
+		return err
+	}
+	if err := s.index.sealed(number); err != nil {
+		return err
+	}
+	keep := max(s.reach(), s.opts.Keep) + s.opts.Lateness + slack
+	for old := s.horizon.Add(-max(keep, s.opts.KeepMarks)); len(s.journal.segments) > 1 && s.journal.segments[0].last < old; {
+		if err := s.journal.drop(); err != nil {
+			return err
+		}
+	}
+	if err := s.index.dropBefore(s.journal.segments[0].number); err != nil {
+		return err
+	}
+	return s.writeAgain()
+}
+
+// writeAgain begins a segment with what only the tail says.
+func (s *Embedded) writeAgain() error {
+	for i := range s.outages.list {
+		s.journal.put(func(b []byte) []byte { return appendOutage(b, &s.outages.list[i].Outage) })
+	}
+	for _, list := range s.parked {
+		for i := range list {
+			s.journal.put(func(b []byte) []byte { return appendParked(b, &list[i]) })
+		}
+		if len(s.journal.pending) > maxSegment/4 {
+			if err := s.journal.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	var numbers []uint64
+	s.undecided.Each(func(_ TxHash, n *uint64) {
+		if s.journal.at(*n) != nil {
+			numbers = append(numbers, *n)
+		}
+	})
+	for some := range slices.Chunk(numbers, 1<<16) {
+		s.journal.put(func(b []byte) []byte { return appendUndecided(b, some) })
+	}
+	return s.journal.flush()
+}
+
+// Outage implements Store. It changes what any fold may hold, so all are made again.
+func (s *Embedded) Outage(_ context.Context, o Outage) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.journal.put(func(b []byte) []byte { return appendOutage(b, &o) })
+	if err := s.journal.flush(); err != nil {
+		return err
+	}
+	if s.outages.set(s.journal.key, o) {
+		s.useGroups(s.groups())
+	}
+	return nil
+}
+
+// Log implements Store.
+func (s *Embedded) Log(_ context.Context, of Entity, key uint64, yield func(LogEntry) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	head := s.index.tail.head(key)
+	for _, f := range s.folders {
+		if n, ok := f.find(key); ok && f.entity == of && f.foldOf(n).log.segment == s.journal.tail().number {
+			head = f.foldOf(n).log.offset
+		}
+	}
+	for _, n := range s.index.tail.numbers(s.index.numbers(nil, key), head) {
+		e := s.journal.at(n)
+		if e == nil {
+			continue
+		}
+		segment, offset := s.journal.position(n)
+		if !yield(LogEntry{payment.Position{Segment: segment, Offset: offset}, e.words()}) {
+			break
+		}
+	}
+	return nil
 }

@@ -23,10 +23,11 @@ const (
 	Phone
 	BIN
 	Order
+	Bank
 	kinds
 )
 
-var kindNames = [kinds]string{"payer", "payee", "instrument", "card", "device", "ip", "terminal", "email", "phone", "bin", "order"}
+var kindNames = [kinds]string{"payer", "payee", "instrument", "card", "device", "ip", "terminal", "email", "phone", "bin", "order", "bank"}
 
 // String returns the name as rule files write it.
 func (k Kind) String() string { return kindNames[k] }
@@ -111,6 +112,8 @@ func kindID(k Kind, t *payment.Transaction) string {
 		return t.Instrument.BIN
 	case Order:
 		return t.OrderID
+	case Bank:
+		return t.Instrument.Bank
 	}
 	return ""
 }

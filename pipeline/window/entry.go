@@ -1,119 +1,252 @@
 package window
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"unsafe"
 
-	"github.com/dchest/siphash"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// entry is one transaction as every log of its entities keeps it: all that
-// features can look at, without pointers.
-type entry struct {
-	time     payment.Time
-	hash     TxHash
-	ordinal  uint64 // its place in the one order of everything that was appended
-	base     int64  // minor units of the base currency, if based
-	original int64  // minor units of currency
-	refs     [kinds]uint64
-	lat, lon int32 // 1e-7 degrees, if located
+// An entry is one item of a log, as bytes that are the same in the journal and
+// in Redis, little endian:
+//
+//	0  length   uint32, of the whole entry
+//	4  kind     byte
+//
+// and then, by kind,
+//
+//	T, a transaction                        O, an outcome               D, a verdict
+//	 5  flags: 1 based, 2 located            5  kind of outcome          5  verdict
+//	 6  named  uint16, a bit for each ref    6  –                        6  flags: 1 invalid, 2 published
+//	 8  event time, ns since 1970            8  its event time           8  event time of the transaction
+//	16  transaction, 128 bits               16  transaction             16  transaction
+//	32  amount in the base currency         32  event time of that      32  ends here in Redis; in the journal
+//	40  amount as sent                      40  identity, 128 bits          32 fingerprint, 40 offset,
+//	48  currency, 3 letters as a number     56  ends here in Redis;         48 partition, 56 transaction's ref
+//	50  countries of payer, payee,              in the journal
+//	    device, terminal: 2 letters each        56 transaction's ref
+//	58  type, lengths of channel, mcc,
+//	    instrument kind: a byte each
+//	64  latitude, longitude in 1e-7
+//	    degrees, int32, if located
+//	 …  a ref of 64 bits for each bit of named
+//	 …  channel, mcc, instrument kind
+//
+//	S, a seal: 5 – 8 unused. What stands behind it in its segment is void.
+//
+// An entry is read where it stands, without decoding; it holds no pointer.
+type entry []byte
 
-	decidedAt uint64 // the ordinal of its verdict
-	outcomes  uint32 // the first of its outcomes in the arena, plus one
+// The kinds of entries.
+const (
+	entryTransaction byte = 'T'
+	entryOutcome     byte = 'O'
+	entryVerdict     byte = 'D'
+	entrySeal        byte = 'S'
+)
 
-	channel, mcc, instrumentKind                               word
-	payerCountry, payeeCountry, deviceCountry, terminalCountry country
-	currency                                                   payment.Currency
-	kind                                                       payment.Type
-	verdict                                                    payment.Verdict
-	based, located, published                                  bool // published: so is the verdict
+const (
+	transactionHeader = 64
+	outcomeSize       = 56
+	verdictSize       = 32
+	sealSize          = 8
+
+	flagBased     = 1
+	flagLocated   = 2
+	flagInvalid   = 1
+	flagPublished = 2
+)
+
+func (e entry) u16(at int) uint16 { return binary.LittleEndian.Uint16(e[at:]) }
+func (e entry) u64(at int) uint64 { return binary.LittleEndian.Uint64(e[at:]) }
+
+func (e entry) kind() byte            { return e[4] }
+func (e entry) time() payment.Time    { return payment.Time(e.u64(8)) }
+func (e entry) tx() TxHash            { return TxHash{e.u64(16), e.u64(24)} }
+func (e entry) based() bool           { return e[5]&flagBased != 0 }
+func (e entry) located() bool         { return e[5]&flagLocated != 0 }
+func (e entry) base() int64           { return int64(e.u64(32)) }
+func (e entry) original() int64       { return int64(e.u64(40)) }
+func (e entry) currency() string      { return letterTriple(e.u16(48)) }
+func (e entry) country(n int) country { return country(e.u16(50 + 2*n)) }
+func (e entry) paymentType() payment.Type {
+	return payment.Type(e[58])
 }
 
-// TxHash is the keyed hash of a transaction id: 128 bits of SipHash-2-4
-// (Aumasson, Bernstein 2012).
-type TxHash struct{ Hi, Lo uint64 }
+// The countries of an entry.
+const (
+	payerCountry = iota
+	payeeCountry
+	deviceCountry
+	terminalCountry
+)
 
-// Key is the secret under which identifiers are hashed, so that nobody who
-// chooses identifiers can choose where they meet.
-type Key struct{ k0, k1 uint64 }
-
-// newKey makes a key that nobody can guess.
-func newKey() (Key, error) {
-	var b [16]byte
-	_, err := rand.Read(b[:])
-	return Key{binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:])}, err
+// place is where the device was, in 1e-7 degrees.
+func (e entry) place() (lat, lon int32) {
+	v := e.u64(transactionHeader)
+	return int32(v), int32(v >> 32)
 }
 
-// Tx hashes a transaction id.
-func (k Key) Tx(id string) TxHash {
-	hi, lo := siphash.Hash128(k.k0, k.k1, bytesOf(id))
-	return TxHash{hi, lo}
+func (e entry) refsAt() int {
+	if e.located() {
+		return transactionHeader + 8
+	}
+	return transactionHeader
 }
 
-// Ref hashes an identifier of one kind; 0 for an absent one. The kind is part
-// of the key: a payer and a payee of the same name are two entities.
-func (k Key) Ref(kind Kind, id string) uint64 {
-	if id == "" {
+// ref is the hash of what the transaction names for a kind, 0 where nothing.
+func (e entry) ref(k Kind) uint64 {
+	named := e.u16(6)
+	if named&(1<<k) == 0 {
 		return 0
 	}
-	return max(1, siphash.Hash(k.k0^kindKey(kind), k.k1, bytesOf(id)))
+	return e.u64(e.refsAt() + 8*bits.OnesCount16(named&(1<<k-1)))
 }
 
-// kindKey spreads a kind over 64 bits; its odd factor is 2^64 over the golden ratio.
-func kindKey(k Kind) uint64 { return (uint64(k) + 1) * golden }
+// The texts of an entry.
+const (
+	textChannel = iota
+	textMCC
+	textInstrumentKind
+)
 
-const golden = 0x9e3779b97f4a7c15
-
-// pair hashes two references into the key of their pair; 0 where either is absent.
-func (k Key) pair(a, b uint64) uint64 {
-	if a == 0 || b == 0 {
-		return 0
+// text is one of the texts; it is a view of the entry.
+func (e entry) text(n int) string {
+	at := e.refsAt() + 8*bits.OnesCount16(e.u16(6))
+	for i := range n {
+		at += int(e[59+i])
 	}
-	var both [16]byte
-	for i := range 8 {
-		both[i], both[8+i] = byte(a>>(8*i)), byte(b>>(8*i))
-	}
-	return max(1, siphash.Hash(k.k1, k.k0, both[:]))
+	return unsafe.String(unsafe.SliceData(e[at:]), int(e[59+n]))
 }
 
-// fill makes the entry of a transaction.
-func (e *entry) fill(key Key, w *words, hash TxHash, t *payment.Transaction, base int64, based bool) {
-	*e = entry{
-		time: t.EventTime, hash: hash, base: base, based: based, decidedAt: everything,
-		original: t.Amount.Value, currency: t.Amount.Currency, kind: t.Type,
-		channel: w.id(t.Channel), mcc: w.id(t.Payee.MCC), instrumentKind: w.id(t.Instrument.Kind),
-		payerCountry: countryOf(t.Payer.Country), payeeCountry: countryOf(t.Payee.Country),
-		deviceCountry: countryOf(t.Device.Country), terminalCountry: countryOf(t.Terminal.Country),
+// What an outcome or a verdict says.
+func (e entry) outcome() payment.OutcomeKind { return payment.OutcomeKind(e[5]) }
+func (e entry) identity() TxHash             { return TxHash{e.u64(40), e.u64(48)} }
+func (e entry) verdict() payment.Verdict     { return payment.Verdict(e[5]) }
+
+// txTime is the event time of the transaction that an outcome or a verdict is about.
+func (e entry) txTime() payment.Time {
+	if e.kind() == entryOutcome {
+		return payment.Time(e.u64(32))
 	}
-	for k := range e.refs {
-		e.refs[k] = key.RefOf(Kind(k), t)
+	return payment.Time(e.u64(8))
+}
+
+// nextEntry returns the first entry of a log and what is behind it; ok is false
+// where it is cut or is no entry.
+func nextEntry(log []byte) (e entry, rest []byte, ok bool) {
+	if len(log) < sealSize {
+		return nil, log, false
+	}
+	n := binary.LittleEndian.Uint32(log)
+	if n < sealSize || uint64(n) > uint64(len(log)) {
+		return nil, log, false
+	}
+	e = log[:n:n]
+	return e, log[n:], e.valid()
+}
+
+// valid tells whether an entry has the fields of its kind.
+func (e entry) valid() bool {
+	switch e.kind() {
+	case entryTransaction:
+		if len(e) < transactionHeader {
+			return false
+		}
+		return e.refsAt()+8*bits.OnesCount16(e.u16(6))+int(e[59])+int(e[60])+int(e[61]) <= len(e) && e.u16(6) < 1<<kinds
+	case entryOutcome:
+		return len(e) >= outcomeSize
+	case entryVerdict:
+		return len(e) >= verdictSize
+	case entryParked:
+		return len(e) >= outcomeSize
+	}
+	return true
+}
+
+// appendTransaction appends the entry of a transaction.
+func appendTransaction(b []byte, key Key, it *Item) []byte {
+	t := it.Tx
+	at := len(b)
+	var flags byte
+	if it.Based {
+		flags |= flagBased
 	}
 	if t.Device.Located {
-		e.located = true
-		e.lat, e.lon = int32(math.Round(t.Device.Lat*1e7)), int32(math.Round(t.Device.Lon*1e7))
+		flags |= flagLocated
 	}
+	var refs [kinds]uint64
+	var named uint16
+	for k := range refs {
+		if refs[k] = key.RefOf(Kind(k), t); refs[k] != 0 {
+			named |= 1 << k
+		}
+	}
+	b = append(b, 0, 0, 0, 0, entryTransaction, flags)
+	b = binary.LittleEndian.AppendUint16(b, named)
+	b = binary.LittleEndian.AppendUint64(b, uint64(t.EventTime))
+	b = it.Hash.append(b)
+	b = binary.LittleEndian.AppendUint64(b, uint64(it.Base))
+	b = binary.LittleEndian.AppendUint64(b, uint64(t.Amount.Value))
+	b = binary.LittleEndian.AppendUint16(b, tripleOf(t.Amount.Currency.String()))
+	for _, code := range [...]string{t.Payer.Country, t.Payee.Country, t.Device.Country, t.Terminal.Country} {
+		b = binary.LittleEndian.AppendUint16(b, uint16(countryOf(code)))
+	}
+	texts := [...]string{short(t.Channel), short(t.Payee.MCC), short(t.Instrument.Kind)}
+	b = append(b, byte(t.Type), byte(len(texts[0])), byte(len(texts[1])), byte(len(texts[2])), 0, 0)
+	if t.Device.Located {
+		b = binary.LittleEndian.AppendUint32(b, uint32(int32(math.Round(t.Device.Lat*1e7))))
+		b = binary.LittleEndian.AppendUint32(b, uint32(int32(math.Round(t.Device.Lon*1e7))))
+	}
+	for _, ref := range refs {
+		if ref != 0 {
+			b = binary.LittleEndian.AppendUint64(b, ref)
+		}
+	}
+	for _, text := range texts {
+		b = append(b, text...)
+	}
+	return endEntry(b, at)
 }
 
-// refOfIP hashes the address itself, so that its spellings meet.
-func refOfIP(key Key, t *payment.Transaction) uint64 {
-	if t.Device.IP == "" {
-		return 0
-	}
-	b := t.Device.Addr.As16()
-	return max(1, siphash.Hash(key.k0^kindKey(IP), key.k1, b[:]))
+// short cuts a text to what a length of one byte can say; the decoder allows less.
+func short(text string) string { return text[:min(len(text), math.MaxUint8)] }
+
+// endEntry writes the length of the entry that begins at a place.
+func endEntry(b []byte, at int) []byte {
+	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at))
+	return b
 }
 
-// Event is one entry of a log as a transaction at some later (or the same)
-// moment sees it: predicates and fields read it.
-type Event struct {
-	entry   *entry
-	words   *words
-	status  payment.OutcomeKind
-	verdict payment.Verdict
-	fraud   bool
+func appendOutcome(b []byte, r *outcomeRecord) []byte {
+	at := len(b)
+	b = append(b, 0, 0, 0, 0, entryOutcome, byte(r.kind), 0, 0)
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.time))
+	b = r.tx.append(b)
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.txTime))
+	b = r.identity.append(b)
+	return endEntry(b, at)
+}
+
+func appendVerdict(b []byte, m *Mark, txTime payment.Time) []byte {
+	at := len(b)
+	var flags byte
+	if m.Invalid {
+		flags |= flagInvalid
+	}
+	if m.Offset >= 0 {
+		flags |= flagPublished
+	}
+	b = append(b, 0, 0, 0, 0, entryVerdict, byte(m.Verdict), flags, 0)
+	b = binary.LittleEndian.AppendUint64(b, uint64(txTime))
+	b = m.Tx.append(b)
+	return endEntry(b, at)
+}
+
+func appendSeal(b []byte) []byte {
+	return append(b, sealSize, 0, 0, 0, entrySeal, 0, 0, 0)
 }
 
 // country is a two-letter code; zero is absent.
@@ -127,7 +260,7 @@ func countryOf(code string) country {
 }
 
 func (c country) String() string {
-	if c == 0 {
+	if c == 0 || int(c) > 26*26 {
 		return ""
 	}
 	return letterPairs[(c-1)*2 : (c-1)*2+2]
@@ -144,16 +277,21 @@ var letterPairs = func() string {
 	return string(b)
 }()
 
-// Halves returns the two halves of the key, for hashes that others keep beside the logs.
-func (k Key) Halves() (uint64, uint64) { return k.k0, k.k1 }
-
-// RefOf hashes what a transaction names for a kind; 0 where it names nothing.
-func (k Key) RefOf(kind Kind, t *payment.Transaction) uint64 {
-	if kind == IP {
-		return refOfIP(k, t)
+// tripleOf is a three-letter code as a number; zero is absent.
+func tripleOf(code string) uint16 {
+	if len(code) != 3 {
+		return 0
 	}
-	return k.Ref(kind, kindID(kind, t))
+	return (uint16(code[0]-'A')*26+uint16(code[1]-'A'))*26 + uint16(code[2]-'A') + 1
 }
 
-// bytesOf views a string as bytes, which nobody may change.
-func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+// letterTriple is the code of tripleOf, as the table of currencies holds it.
+func letterTriple(n uint16) string {
+	if n == 0 {
+		return ""
+	}
+	n--
+	code := [3]byte{'A' + byte(n/676), 'A' + byte(n/26%26), 'A' + byte(n%26)}
+	c, _ := payment.ParseCurrency(unsafe.String(&code[0], 3))
+	return c.String()
+}

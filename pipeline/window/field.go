@@ -29,7 +29,7 @@ func Fields() []Field {
 	}
 	ref := func(k Kind) Field {
 		return Field{Name: k.String(), Kind: payment.Ref, Doc: "the " + k.String() + "; for distinct and last", Get: func(e *Event) payment.Value {
-			if h := e.entry.refs[k]; h != 0 {
+			if h := e.entry.ref(k); h != 0 {
 				return payment.RefValue(h)
 			}
 			return payment.Value{}
@@ -46,34 +46,34 @@ func Fields() []Field {
 	verdict.ChangesByVerdict = true
 	return []Field{
 		{Name: "amount", Kind: payment.Int, Money: true, Doc: "in the base currency; absent without a rate", Get: func(e *Event) payment.Value {
-			if !e.entry.based {
+			if !e.entry.based() {
 				return payment.Value{}
 			}
-			return payment.IntValue(e.entry.base)
+			return payment.IntValue(e.entry.base())
 		}},
 		{Name: "amount_original", Kind: payment.Int, Money: true, Doc: "as sent, in minor units of its own currency", Get: func(e *Event) payment.Value {
-			return payment.IntValue(e.entry.original)
+			return payment.IntValue(e.entry.original())
 		}},
-		text("currency", "ISO 4217 code as sent", func(e *Event) string { return e.entry.currency.String() }),
-		text("type", "payment, transfer, withdrawal, top_up or refund", func(e *Event) string { return e.entry.kind.String() }),
-		text("channel", "as sent", func(e *Event) string { return e.words.text(e.entry.channel) }),
+		text("currency", "ISO 4217 code as sent", func(e *Event) string { return e.entry.currency() }),
+		text("type", "payment, transfer, withdrawal, top_up or refund", func(e *Event) string { return e.entry.paymentType().String() }),
+		text("channel", "as sent", func(e *Event) string { return e.entry.text(textChannel) }),
 		status,
 		verdict,
 		{Name: "fraud", Kind: payment.Bool, ChangesByOutcome: true, Doc: "the last of fraud_confirmed and fraud_cleared was fraud_confirmed", Get: func(e *Event) payment.Value {
 			return payment.BoolValue(e.fraud)
 		}},
-		text("mcc", "the payee's merchant category", func(e *Event) string { return e.words.text(e.entry.mcc) }),
-		text("instrument_kind", "card, balance, …", func(e *Event) string { return e.words.text(e.entry.instrumentKind) }),
+		text("mcc", "the payee's merchant category", func(e *Event) string { return e.entry.text(textMCC) }),
+		text("instrument_kind", "card, balance, …", func(e *Event) string { return e.entry.text(textInstrumentKind) }),
 		text("country", "where it took place: the terminal's country, or else the device's", func(e *Event) string {
-			if e.entry.terminalCountry != 0 {
-				return e.entry.terminalCountry.String()
+			if c := e.entry.country(terminalCountry); c != 0 {
+				return c.String()
 			}
-			return e.entry.deviceCountry.String()
+			return e.entry.country(deviceCountry).String()
 		}),
-		text("payer_country", "the payer's home", func(e *Event) string { return e.entry.payerCountry.String() }),
-		text("payee_country", "the payee's home", func(e *Event) string { return e.entry.payeeCountry.String() }),
-		text("device_country", "where the device was", func(e *Event) string { return e.entry.deviceCountry.String() }),
-		text("terminal_country", "where the terminal stands", func(e *Event) string { return e.entry.terminalCountry.String() }),
-		ref(Payer), ref(Payee), ref(Instrument), ref(Card), ref(Device), ref(IP), ref(Terminal), ref(Email), ref(Phone), ref(BIN), ref(Order),
+		text("payer_country", "the payer's home", func(e *Event) string { return e.entry.country(payerCountry).String() }),
+		text("payee_country", "the payee's home", func(e *Event) string { return e.entry.country(payeeCountry).String() }),
+		text("device_country", "where the device was", func(e *Event) string { return e.entry.country(deviceCountry).String() }),
+		text("terminal_country", "where the terminal stands", func(e *Event) string { return e.entry.country(terminalCountry).String() }),
+		ref(Payer), ref(Payee), ref(Instrument), ref(Card), ref(Device), ref(IP), ref(Terminal), ref(Email), ref(Phone), ref(BIN), ref(Order), ref(Bank),
 	}
 }

@@ -16,77 +16,194 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A journal is a directory of segments, journal-00000001 and so on. A segment
-// is a header and records; a record is
+// A journal is everything that happened, in one order: segments of which the
+// last, the tail, is written (segment.go), and an index of the others (runs.go).
+// Without a directory all of it is in memory.
 //
-//	length  uint32  of kind and body
-//	crc     uint32  Castagnoli, of kind and body
-//	kind    byte    see record.go
-//	body
-//
-// little endian. Only the last segment can end in the middle of a record, when
-// the machine crashed: what is cut there was never durable, no offset beyond it
-// was committed, and Kafka has it still. What is broken or missing of that which
-// was on the disk already is damage, and the store does not open.
-//
-// flush hands everything to the operating system in one write before anything
-// is published, so a killed process loses nothing; a goroutine syncs it to the
-// disk every few milliseconds, and `durable` follows. Nothing waits for a disk.
+// flush hands everything to the operating system in one write before anything is
+// published, so a killed process loses nothing; a goroutine syncs it to the disk
+// every few milliseconds, and `durable` follows. Nothing waits for a disk. Only
+// the tail can end in the middle of a record, when the machine crashed: what is
+// cut there was never durable, no offset beyond it was committed, and Kafka has
+// it still. What is broken or missing of that which was on the disk already is
+// damage, and the store does not open.
 type journal struct {
-	dir    string
-	limit  int64
-	store  *Embedded
+	dir   string
+	limit int
+	key   Key
+
+	// Guarded by the store's lock.
+	segments []*segment // those that are kept, the tail last
+	pending  []byte     // what the next flush writes
+	dropped  []*segment // no longer kept; unmapped when the journal closes
+
+	// Of a directory. file and mark are owned by whoever holds the store's lock.
 	lock   *flock.Flock
+	file   *os.File
+	mark   *os.File // SYNCED
+	mu     sync.Locker
 	ticker *time.Ticker
 	done   chan struct{}
 	synced sync.WaitGroup
 
-	// Owned by whoever holds the store's lock.
-	file    *os.File
-	mark    *os.File // SYNCED
-	number  int
-	size    int64 // of the file, as far as it holds whole flushes
-	pending []byte
-
-	durable atomic.Uint64 // every ordinal below it is on the disk
+	durable atomic.Uint64 // what was written up to here is on the disk
 	syncing sync.Mutex    // held while file is synced or replaced
 	failed  atomic.Pointer[error]
 }
 
-const (
-	journalMagic = "SLUICEJ1"
-	headerSize   = len(journalMagic) + 16 + 4 // and the key, and a checksum of both
-	frameSize    = 8
-	maxRecord    = 16 << 20
-)
+func (j *journal) tail() *segment { return j.segments[len(j.segments)-1] }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// openJournal locks the directory, reads what it holds into the store, and is
-// ready to append.
-func openJournal(opts Options, s *Embedded) (*journal, error) {
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
-	}
-	j := &journal{dir: opts.Dir, limit: opts.SegmentBytes, store: s, lock: flock.New(filepath.Join(opts.Dir, "LOCK")), done: make(chan struct{})}
-	if got, err := j.lock.TryLock(); err != nil || !got {
-		return nil, fmt.Errorf("store %s: %w", opts.Dir, errors.Join(ErrLocked, err))
-	}
-	if err := j.open(opts); err != nil {
-		_ = j.lock.Unlock()
-		return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
-	}
-	j.durable.Store(s.ordinal)
-	j.ticker = time.NewTicker(opts.SyncEvery)
-	j.synced.Go(j.syncInBackground)
-	return j, nil
+// written is how much was written: the number of the tail, and its length.
+func (j *journal) written() uint64 {
+	t := j.tail()
+	return uint64(t.number)<<32 | uint64(len(t.data))
 }
 
-func (j *journal) open(opts Options) error {
-	if err := j.checkOwner(opts.Owner); err != nil {
+// at returns an entry by its number, nil where it is not kept any more.
+func (j *journal) at(number uint64) entry {
+	first := j.segments[0].number
+	const segmentMask = numberMask >> segmentShift
+	i := (uint32(number>>segmentShift) - first) & segmentMask
+	if int(i) >= len(j.segments) {
+		return nil
+	}
+	return j.segments[i].entryAt(int(number&(1<<segmentShift-1)) * unit)
+}
+
+// position says where in the journal a number is, for people and for evidence.
+func (j *journal) position(number uint64) (segment uint32, offset uint64) {
+	first := j.segments[0].number
+	const segmentMask = numberMask >> segmentShift
+	return first + (uint32(number>>segmentShift)-first)&segmentMask, (number & (1<<segmentShift - 1)) * unit
+}
+
+// put adds the record of an entry, which add appends, to what the next flush
+// writes. It returns the entry and the number that it will have.
+func (j *journal) put(add func([]byte) []byte) (entry, uint64) {
+	at := len(j.pending)
+	j.pending = append(j.pending, 0, 0, 0, 0)
+	j.pending = add(j.pending)
+	e := entry(j.pending[at+frameSize:])
+	binary.LittleEndian.PutUint32(j.pending[at:], crc32.Checksum(e, castagnoli))
+	for len(j.pending)%unit != 0 {
+		j.pending = append(j.pending, 0)
+	}
+	t := j.tail()
+	return e, numberOf(t.number, len(t.data)+at)
+}
+
+// full tells that the tail should be replaced before more is put.
+func (j *journal) full(more int) bool {
+	return len(j.tail().data)+more > j.limit && len(j.tail().data) > headerSize
+}
+
+// flush writes what was put, as a whole or not at all.
+func (j *journal) flush() error {
+	defer func() { j.pending = j.pending[:0] }()
+	if err := j.failed.Load(); err != nil {
+		return *err
+	}
+	t := j.tail()
+	if len(t.data)+len(j.pending) > maxSegment {
+		return fmt.Errorf("journal: %d bytes at once are more than a segment takes", len(j.pending))
+	}
+	if j.file != nil {
+		if _, err := j.file.Write(j.pending); err != nil {
+			// Take back what was written of it, or nobody could read on behind it.
+			if back := errors.Join(j.file.Truncate(int64(len(t.data))), seekTo(j.file, int64(len(t.data)))); back != nil {
+				j.fail(back)
+			}
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	from := len(t.data)
+	t.data = append(t.data, j.pending...)
+	_, err := t.each(from, func(_ int, e entry) error { t.note(e); return nil })
+	return err
+}
+
+// seal completes the tail and begins another segment.
+func (j *journal) seal() error {
+	t := j.tail()
+	j.put(t.appendSeal)
+	if err := j.flush(); err != nil {
 		return err
 	}
-	var err error
+	if j.file != nil {
+		j.syncing.Lock()
+		defer j.syncing.Unlock()
+		if err := errors.Join(j.file.Sync(), j.file.Close(), t.mapFile(j.name(t.number))); err != nil {
+			j.fail(err)
+			return err
+		}
+	}
+	if err := j.begin(t.number + 1); err != nil {
+		j.fail(err)
+		return err
+	}
+	return nil
+}
+
+// begin makes an empty tail.
+func (j *journal) begin(number uint32) error {
+	s := &segment{number: number, data: segmentHeader(j.key, number)}
+	if j.dir != "" {
+		f, err := os.OpenFile(j.name(number), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(s.data); err != nil {
+			return err
+		}
+		j.file = f
+		if err := syncDir(j.dir); err != nil {
+			return err
+		}
+	}
+	j.segments = append(j.segments, s)
+	return nil
+}
+
+// drop gives up the oldest segment.
+func (j *journal) drop() error {
+	s := j.segments[0]
+	j.segments = j.segments[1:]
+	if j.dir == "" {
+		return nil
+	}
+	return errors.Join(s.unmap(), os.Remove(j.name(s.number)))
+}
+
+// bytes is what the segments take.
+func (j *journal) bytes() (n int64) {
+	for _, s := range j.segments {
+		n += int64(len(s.data))
+	}
+	return n
+}
+
+func (j *journal) name(number uint32) string {
+	return filepath.Join(j.dir, fmt.Sprintf("journal-%08d", number))
+}
+
+// open locks the directory and reads its segments; the last one is checked
+// record by record, and visit is called for each of them.
+func (j *journal) open(owner string, visit func(at int, e entry) error) (err error) {
+	if err := os.MkdirAll(j.dir, 0o700); err != nil {
+		return err
+	}
+	j.lock = flock.New(filepath.Join(j.dir, "LOCK"))
+	if got, err := j.lock.TryLock(); err != nil || !got {
+		return errors.Join(ErrLocked, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = j.lock.Unlock()
+		}
+	}()
+	if err := j.checkOwner(owner); err != nil {
+		return err
+	}
 	if j.mark, err = os.OpenFile(filepath.Join(j.dir, "SYNCED"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
@@ -95,53 +212,94 @@ func (j *journal) open(opts Options) error {
 		return err
 	}
 	slices.Sort(names)
-	var total, done int64
-	for _, name := range names {
-		if info, err := os.Stat(name); err == nil {
-			total += info.Size()
-		}
-	}
 	for i, name := range names {
-		if _, err := fmt.Sscanf(filepath.Base(name), "journal-%08d", &j.number); err != nil || j.number != i+1 {
-			return fmt.Errorf("%w: %s is not segment %d", ErrCorrupt, filepath.Base(name), i+1)
-		}
-		if i > 0 {
-			j.store.starts = append(j.store.starts, j.store.ordinal)
-		}
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		last := i == len(names)-1
-		if j.size, err = j.replay(data, last, opts, func(at int) { opts.progress(done+int64(at), total) }); err != nil {
+		if err := j.openSegment(name, i == len(names)-1); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Base(name), err)
 		}
-		done += int64(len(data))
 	}
-	if len(names) == 0 || j.size == 0 {
-		j.number = max(0, j.number-1)
-		if j.store.key == (Key{}) {
-			if j.store.key, err = newKey(); err != nil {
+	if len(j.segments) == 0 {
+		if j.key == (Key{}) {
+			if j.key, err = newKey(); err != nil {
 				return err
 			}
 		}
-		return j.begin()
+		return j.begin(max(1, j.syncedNumber()))
 	}
-	if j.file, err = os.OpenFile(j.name(j.number), os.O_WRONLY, 0); err != nil {
-		return err
+	t := j.tail()
+	if t.mapped != nil { // the crash came between a seal and the next segment
+		return j.begin(t.number + 1)
 	}
-	// What a crash cut in the middle goes; what a killed process had only handed to the system becomes durable.
-	if err := errors.Join(j.file.Truncate(j.size), seekTo(j.file, j.size), j.file.Sync()); err != nil {
-		return err
+	if err := j.openTail(t, visit); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(j.name(t.number)), err)
 	}
-	j.noteSynced(j.number, j.size)
 	return nil
 }
 
-func (o *Options) progress(done, total int64) {
-	if o.OnProgress != nil {
-		o.OnProgress(done, total)
+// openSegment adds the segment of a file; what is not complete can only be the last.
+func (j *journal) openSegment(name string, last bool) error {
+	s := &segment{}
+	if _, err := fmt.Sscanf(filepath.Base(name), "journal-%08d", &s.number); err != nil {
+		return fmt.Errorf("%w: it is no segment", ErrCorrupt)
 	}
+	if n := len(j.segments); n > 0 && s.number != j.segments[n-1].number+1 {
+		return fmt.Errorf("%w: segment %d is missing", ErrCorrupt, j.segments[n-1].number+1)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if last && info.Size() < int64(headerSize) && j.syncedSize(s.number) == 0 {
+		return os.Remove(name) // the crash came while the segment was begun
+	}
+	if err := s.mapFile(name); err != nil {
+		return errors.Join(ErrCorrupt, err)
+	}
+	key, ok := readHeader(s.data, s.number)
+	if !ok {
+		return fmt.Errorf("%w: no journal header", ErrCorrupt)
+	}
+	if j.key != (Key{}) && j.key != key {
+		return fmt.Errorf("%w: it is a segment of another journal", ErrCorrupt)
+	}
+	j.key = key
+	switch sealed := s.readSeal(); {
+	case !sealed && !last:
+		return fmt.Errorf("%w: its end is missing", ErrCorrupt)
+	case !sealed:
+		data := append([]byte(nil), s.data...)
+		if err := s.unmap(); err != nil {
+			return err
+		}
+		s.data = data
+	}
+	j.segments = append(j.segments, s)
+	return nil
+}
+
+// openTail reads the tail and opens its file for what comes.
+func (j *journal) openTail(t *segment, visit func(int, entry) error) error {
+	all := segment{data: t.data}
+	end, err := all.each(headerSize, func(at int, e entry) error {
+		t.note(e)
+		t.data = all.data[:at+recordSize(e)] // what visit may see
+		return visit(at, e)
+	})
+	if err != nil {
+		return fmt.Errorf("%w at byte %d: %w", ErrCorrupt, end, err)
+	}
+	if synced := j.syncedSize(t.number); int64(end) < synced {
+		return fmt.Errorf("%w at byte %d, and %d were on the disk already", ErrCorrupt, end, synced)
+	}
+	t.data = all.data[:end:end]
+	if j.file, err = os.OpenFile(j.name(t.number), os.O_WRONLY, 0); err != nil {
+		return err
+	}
+	// What a crash cut in the middle goes; what a killed process had only handed to the system becomes durable.
+	if err := errors.Join(j.file.Truncate(int64(end)), seekTo(j.file, int64(end)), j.file.Sync()); err != nil {
+		return err
+	}
+	j.noteSynced(t.number, end)
+	return nil
 }
 
 // checkOwner keeps two consumer groups from sharing a directory: their offsets
@@ -158,129 +316,35 @@ func (j *journal) checkOwner(owner string) error {
 	return err
 }
 
-func (j *journal) name(number int) string {
-	return filepath.Join(j.dir, fmt.Sprintf("journal-%08d", number))
-}
-
-// replay reads a segment into the store and returns how much of it is whole.
-func (j *journal) replay(data []byte, last bool, opts Options, progress func(int)) (int64, error) {
-	if len(data) < headerSize && last && j.syncedSize() == 0 {
-		return 0, nil // the crash came while the segment was begun
-	}
-	key, ok := readHeader(data)
-	if !ok {
-		return 0, fmt.Errorf("%w: no journal header", ErrCorrupt)
-	}
-	if j.store.key != (Key{}) && j.store.key != key {
-		return 0, fmt.Errorf("%w: it is a segment of another journal", ErrCorrupt)
-	}
-	j.store.key = key
-	at := headerSize
-	for n := 0; at < len(data); n++ {
-		body, ok := frame(data[at:])
-		if !ok {
-			if last && int64(at) >= j.syncedSize() {
-				break
-			}
-			return 0, fmt.Errorf("%w at byte %d, which was on the disk already", ErrCorrupt, at)
-		}
-		if err := j.store.recover(body, opts.OnMark); err != nil {
-			return 0, fmt.Errorf("%w at byte %d: %w", ErrCorrupt, at, err)
-		}
-		at += frameSize + len(body)
-		if n%4096 == 0 {
-			progress(at)
-		}
-	}
-	if synced := j.syncedSize(); int64(at) < synced {
-		return 0, fmt.Errorf("%w: it ends at byte %d, and %d were on the disk already", ErrCorrupt, at, synced)
-	}
-	return int64(at), nil
-}
-
-// frame returns the kind and body of the record at the start of data, if it is whole.
-func frame(data []byte) ([]byte, bool) {
-	if len(data) < frameSize {
-		return nil, false
-	}
-	n := binary.LittleEndian.Uint32(data)
-	if n == 0 || n > maxRecord || int(n) > len(data)-frameSize {
-		return nil, false
-	}
-	body := data[frameSize : frameSize+int(n)]
-	return body, crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(data[4:])
-}
-
 // The file SYNCED says how much of which segment was on the disk at the last
 // sync. It is not synced itself: it may be behind, never ahead. What is damaged
 // below it is damage; above it, a crash.
 
-func (j *journal) noteSynced(number int, size int64) {
+func (j *journal) noteSynced(number uint32, size int) {
 	var b [12]byte
-	binary.LittleEndian.PutUint32(b[:], uint32(number))
+	binary.LittleEndian.PutUint32(b[:], number)
 	binary.LittleEndian.PutUint64(b[4:], uint64(size))
 	if _, err := j.mark.WriteAt(b[:], 0); err != nil {
 		j.fail(err)
 	}
 }
 
-// syncedSize is how much of the segment that is being read was on the disk for sure.
-func (j *journal) syncedSize() int64 {
+func (j *journal) readSynced() (number uint32, size int64) {
 	var b [12]byte
-	if n, _ := j.mark.ReadAt(b[:], 0); n < len(b) || int(binary.LittleEndian.Uint32(b[:])) != j.number {
-		return 0
+	if n, _ := j.mark.ReadAt(b[:], 0); n < len(b) {
+		return 0, 0
 	}
-	return int64(binary.LittleEndian.Uint64(b[4:]))
+	return binary.LittleEndian.Uint32(b[:]), int64(binary.LittleEndian.Uint64(b[4:]))
 }
 
-// header is the beginning of a segment.
-func header(key Key) []byte {
-	b := append(make([]byte, 0, headerSize), journalMagic...)
-	b = binary.LittleEndian.AppendUint64(b, key.k0)
-	b = binary.LittleEndian.AppendUint64(b, key.k1)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
+func (j *journal) syncedNumber() uint32 { n, _ := j.readSynced(); return n }
 
-// readHeader returns the key of a segment; ok is false where it has no header of ours.
-func readHeader(data []byte) (key Key, ok bool) {
-	if len(data) < headerSize {
-		return key, false
+// syncedSize is how much of a segment was on the disk for sure.
+func (j *journal) syncedSize(number uint32) int64 {
+	if n, size := j.readSynced(); n == number {
+		return size
 	}
-	b := data[len(journalMagic):]
-	key = Key{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}
-	return key, string(header(key)) == string(data[:headerSize])
-}
-
-// put adds a record, whose body add appends, to what the next flush writes.
-func (j *journal) put(kind byte, add func([]byte) []byte) {
-	at := len(j.pending)
-	j.pending = append(j.pending, 0, 0, 0, 0, 0, 0, 0, 0, kind)
-	j.pending = add(j.pending)
-	body := j.pending[at+frameSize:]
-	binary.LittleEndian.PutUint32(j.pending[at:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(j.pending[at+4:], crc32.Checksum(body, castagnoli))
-}
-
-// flush writes what was put, as a whole or not at all.
-func (j *journal) flush() error {
-	defer func() { j.pending = j.pending[:0] }()
-	if err := j.failed.Load(); err != nil {
-		return *err
-	}
-	if j.size+int64(len(j.pending)) > j.limit && j.size > int64(headerSize) {
-		if err := j.roll(); err != nil {
-			return err
-		}
-	}
-	if _, err := j.file.Write(j.pending); err != nil {
-		// Take back what was written of it, or nobody could read on behind it.
-		if back := errors.Join(j.file.Truncate(j.size), seekTo(j.file, j.size)); back != nil {
-			j.fail(back)
-		}
-		return fmt.Errorf("journal: %w", err)
-	}
-	j.size += int64(len(j.pending))
-	return nil
+	return 0
 }
 
 func seekTo(f *os.File, at int64) error {
@@ -294,40 +358,6 @@ func (j *journal) fail(err error) {
 	j.failed.CompareAndSwap(nil, &err)
 }
 
-// roll ends a segment and begins the next one.
-func (j *journal) roll() error {
-	j.syncing.Lock()
-	defer j.syncing.Unlock()
-	if err := j.file.Sync(); err != nil {
-		j.fail(err)
-		return err
-	}
-	if err := j.file.Close(); err != nil {
-		j.fail(err)
-		return err
-	}
-	j.store.starts = append(j.store.starts, j.store.ordinal)
-	if err := j.begin(); err != nil {
-		j.fail(err)
-		return err
-	}
-	return nil
-}
-
-// begin makes the file of the next segment.
-func (j *journal) begin() error {
-	j.number++
-	f, err := os.OpenFile(j.name(j.number), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(header(j.store.key)); err != nil {
-		return err
-	}
-	j.file, j.size = f, int64(headerSize)
-	return syncDir(j.dir)
-}
-
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -336,22 +366,27 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (j *journal) syncInBackground() {
-	for {
-		select {
-		case <-j.done:
-			return
-		case <-j.ticker.C:
-			j.sync()
+// syncEvery begins to sync in the background; mu is the store's lock.
+func (j *journal) syncEvery(d time.Duration, mu sync.Locker) {
+	j.mu, j.done, j.ticker = mu, make(chan struct{}), time.NewTicker(d)
+	j.durable.Store(j.written())
+	j.synced.Go(func() {
+		for {
+			select {
+			case <-j.done:
+				return
+			case <-j.ticker.C:
+				j.sync()
+			}
 		}
-	}
+	})
 }
 
 // sync makes durable what was written before it began.
 func (j *journal) sync() {
-	j.store.mu.Lock()
-	written, number, size := j.store.ordinal, j.number, j.size
-	j.store.mu.Unlock()
+	j.mu.Lock()
+	written, number, size := j.written(), j.tail().number, len(j.tail().data)
+	j.mu.Unlock()
 	if written == j.durable.Load() {
 		return
 	}
@@ -370,11 +405,17 @@ func (j *journal) sync() {
 }
 
 func (j *journal) close() error {
+	if j.dir == "" {
+		return nil
+	}
 	close(j.done)
 	j.ticker.Stop()
 	j.synced.Wait()
 	j.sync()
 	err := errors.Join(j.file.Close(), j.mark.Close())
+	for _, s := range j.segments {
+		err = errors.Join(err, s.unmap())
+	}
 	if failed := j.failed.Load(); failed != nil {
 		err = errors.Join(*failed, err)
 	}

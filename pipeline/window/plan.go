@@ -6,13 +6,18 @@ import (
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
-	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
 // span is a window of one entity: features of the same length, calendar and
 // delay share its two cursors.
 type span struct {
-	length   time.Duration // 0 with NotCalendar: as far as the log reaches
+	spanKey
+	// The calendar day or month that was asked for last.
+	begins, ends payment.Time
+}
+
+type spanKey struct {
+	length   time.Duration
 	calendar Calendar
 	location *time.Location
 	delay    time.Duration
@@ -21,17 +26,22 @@ type span struct {
 // bounds returns (low, high]: the event times that the window covers as of t.
 func (s *span) bounds(t payment.Time) (low, high payment.Time) {
 	high = t.Add(-s.delay)
-	switch {
-	case s.calendar == CalendarDay:
-		y, m, d := high.Std().In(s.location).Date()
-		return payment.TimeOf(time.Date(y, m, d, 0, 0, 0, 0, s.location)) - 1, high
-	case s.calendar == CalendarMonth:
-		y, m, _ := high.Std().In(s.location).Date()
-		return payment.TimeOf(time.Date(y, m, 1, 0, 0, 0, 0, s.location)) - 1, high
-	case s.length == 0:
-		return math.MinInt64, high
+	if s.calendar == NotCalendar {
+		return high.Add(-s.length), high
 	}
-	return high.Add(-s.length), high
+	if high < s.begins || high >= s.ends {
+		s.begins, s.ends = s.calendar.around(high, s.location)
+	}
+	return s.begins - 1, high
+}
+
+// around returns the local midnights between which the day or month of t lies.
+func (c Calendar) around(t payment.Time, l *time.Location) (begins, ends payment.Time) {
+	y, m, d := t.Std().In(l).Date()
+	if c == CalendarMonth {
+		return payment.TimeOf(time.Date(y, m, 1, 0, 0, 0, 0, l)), payment.TimeOf(time.Date(y, m+1, 1, 0, 0, 0, 0, l))
+	}
+	return payment.TimeOf(time.Date(y, m, d, 0, 0, 0, 0, l)), payment.TimeOf(time.Date(y, m, d+1, 0, 0, 0, 0, l))
 }
 
 // cell is one feature of a group: which words of an entity's state are its own,
@@ -70,8 +80,7 @@ func (c *cell) readsEntries() bool {
 	return c.Aggregate == Distinct || c.Where != nil && c.whereBit == 0 || c.Condition != nil && c.conditionBit == 0
 }
 
-// group is all features about one kind of entity (or pair), and the folds of
-// all its entities.
+// group is all features about one kind of entity (or pair).
 type group struct {
 	entity Entity
 	spans  []span
@@ -81,26 +90,12 @@ type group struct {
 	distinct            []int         // the words where the tallies of cells begin
 	reading             []int         // the spans that read an event's entry when it leaves them
 	reach               time.Duration // the farthest that a span looks back
-	whole               bool          // some span looks back as far as the log reaches
 	stateWords          int           // an entity's words: two cursors a span, then the cells'
-
-	index table.Table[uint64, uint32] // key of an entity to its number
-	count uint32                      // of the entities
-	folds [][]fold                    // pages of foldPage
-	state [][]uint64                  // pages of foldPage, stateWords for each fold
 }
 
-// fold is what is kept of one entity: its log as a ring, and the aggregates of
-// its windows as of the moment at.
-type fold struct {
-	events   ring
-	outcomes ring // of the events, by event time; only where a cell looks at the status
-	at       payment.Time
-	applied  uint64 // the outcomes before this index are known as of at
-}
-
-// newGroups sorts features into groups; slot i is the value of features[i].
-func newGroups(features []Feature) []*group {
+// newGroups sorts features into groups; slot i is the value of features[i]. A
+// feature without a window looks back as far as logs are kept.
+func newGroups(features []Feature, keep time.Duration) []*group {
 	var groups []*group
 	byEntity := map[Entity]*group{}
 	for slot, f := range features {
@@ -108,26 +103,23 @@ func newGroups(features []Feature) []*group {
 			f.ReadsStatus = f.ReadsStatus || f.Field.ChangesByOutcome
 			f.ReadsVerdict = f.ReadsVerdict || f.Field.ChangesByVerdict
 		}
+		if f.Length == 0 && f.Calendar == NotCalendar {
+			f.Length = keep
+		}
 		g := byEntity[f.Entity]
 		if g == nil {
 			g = &group{entity: f.Entity}
 			byEntity[f.Entity] = g
 			groups = append(groups, g)
 		}
-		s := span{f.Length, f.Calendar, f.Location, f.Delay}
-		at := -1
-		for i := range g.spans {
-			if g.spans[i] == s {
-				at = i
-			}
-		}
+		key := spanKey{f.Length, f.Calendar, f.Location, f.Delay}
+		at := slices.IndexFunc(g.spans, func(s span) bool { return s.spanKey == key })
 		if at < 0 {
 			at = len(g.spans)
-			g.spans = append(g.spans, s)
+			g.spans = append(g.spans, span{spanKey: key, begins: math.MaxInt64, ends: math.MinInt64})
 		}
 		g.cells = append(g.cells, cell{Feature: f, slot: slot, span: at})
 		g.reach = max(g.reach, f.Reach())
-		g.whole = g.whole || f.Length == 0 && f.Calendar == NotCalendar
 		if f.ReadsStatus {
 			g.byStatus = append(g.byStatus, len(g.cells)-1)
 		}
@@ -168,22 +160,4 @@ func (g *group) shareBits() {
 			c.whereBit, c.conditionBit = give(c.Where), give(c.Condition)
 		}
 	}
-}
-
-// judge returns the bits of an event.
-func (f *folder) judge(e *entry) (bits uint64) {
-	for i := range f.cells {
-		c := &f.cells[i]
-		if c.whereBit|c.conditionBit == 0 {
-			continue
-		}
-		f.ev.as(f.h, c, e, f.now(e.time))
-		if c.whereBit != 0 && c.Where(&f.ev) == True {
-			bits |= c.whereBit
-		}
-		if c.conditionBit != 0 && c.Condition(&f.ev) == True {
-			bits |= c.conditionBit
-		}
-	}
-	return bits
 }

@@ -33,7 +33,7 @@ func TestAFeatureWithoutAWindowReachesBackToTheFirstEvent(t *testing.T) {
 		tx := payment.Transaction{ID: fmt.Sprint("t", i), Type: payment.TypePayment, EventTime: begin.Add(time.Duration(day) * 24 * time.Hour)}
 		tx.Payer.AccountID = "u"
 		it := &Item{Tx: &tx, KafkaTime: tx.EventTime}
-		if err := store.Append([]*Item{it}); err != nil {
+		if err := store.Append(t.Context(), []*Item{it}); err != nil {
 			t.Fatal(err)
 		}
 		if got := it.Values[0].Float(); got != float64(day)*86400 {

@@ -2,21 +2,26 @@ package window
 
 import (
 	"math"
+	"strings"
+	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// read fills the slots of all cells for the transaction whose elem has this
+// read fills the slots of all cells for the transaction whose event has this
 // index, with the fold of entity n at its moment.
-func (f *folder) read(n uint32, own uint64, values []payment.Value) {
+func (f *folder) read(n uint32, own uint64, it *Item) {
 	fd := f.foldOf(n)
 	for i := range f.cells {
 		c := &f.cells[i]
-		values[c.slot] = f.value(n, fd, c, own)
+		it.Values[c.slot] = f.value(n, fd, c, own, it)
+	}
+	if fd.events.n > 0 && fd.events.at(f.rings, fd.events.first).ref&tileBit != 0 {
+		f.readResolution(n, fd, it)
 	}
 }
 
-func (f *folder) value(n uint32, fd *fold, c *cell, own uint64) payment.Value {
+func (f *folder) value(n uint32, fd *fold, c *cell, own uint64, it *Item) payment.Value {
 	w := f.words(n)[c.state:]
 	switch c.Aggregate {
 	case Count:
@@ -38,11 +43,15 @@ func (f *folder) value(n uint32, fd *fold, c *cell, own uint64) payment.Value {
 			return payment.Value{}
 		}
 		if w[2] != 0 {
-			f.findExtreme(n, fd, c, w)
+			f.findExtreme(n, c, w)
 		}
 		return payment.IntValue(int64(w[0]))
 	case Distinct:
-		return payment.IntValue(int64(w[tallyUsed]))
+		count, approximate := f.readDistinct(n, c, w)
+		if approximate {
+			it.Approximate = append(it.Approximate, Approximation{Slot: c.slot, Method: sketchMethod, Error: sketchError})
+		}
+		return payment.IntValue(int64(count))
 	case Share:
 		if w[0] == 0 {
 			return payment.FloatValue(0)
@@ -54,29 +63,13 @@ func (f *folder) value(n uint32, fd *fold, c *cell, own uint64) payment.Value {
 	return f.previous(fd, c, own)
 }
 
-// findExtreme looks an extreme up again after it has left its window.
-func (f *folder) findExtreme(n uint32, fd *fold, c *cell, w []uint64) {
-	cursors := f.words(n)
-	first := true
-	for i := cursors[2*c.span]; i < cursors[2*c.span+1]; i++ {
-		el := fd.events.at(f.rings, i)
-		if el.ref&basedBit == 0 || !f.passes(c.Where, c.whereBit, c, el, f.now(fd.at)) {
-			continue
-		}
-		if v := uint64(el.amount); first || c.Aggregate == Min && v < w[0] || c.Aggregate == Max && v > w[0] {
-			w[0], first = v, false
-		}
-	}
-	w[2] = 0
-}
-
 // sinceFirst is the time in seconds since the first event of the window.
 func (f *folder) sinceFirst(n uint32, fd *fold, c *cell) payment.Value {
 	cursors := f.words(n)
 	for i := cursors[2*c.span]; i < cursors[2*c.span+1]; i++ {
 		el := fd.events.at(f.rings, i)
-		if f.passes(c.Where, c.whereBit, c, el, f.now(fd.at)) {
-			return payment.FloatValue(seconds(fd.at - el.time))
+		if first, ok := f.firstOf(c, el); ok {
+			return payment.FloatValue(seconds(fd.at - first))
 		}
 	}
 	return payment.Value{}
@@ -85,8 +78,8 @@ func (f *folder) sinceFirst(n uint32, fd *fold, c *cell) payment.Value {
 // previous reads the aggregates that look at the events before the transaction.
 func (f *folder) previous(fd *fold, c *cell, own uint64) payment.Value {
 	low, high := f.spans[c.span].bounds(fd.at)
-	here := f.h.entry(fd.events.at(f.rings, own).number())
-	if c.Aggregate == SpeedKMH && !here.located {
+	here := f.h.entryAt(fd.events.at(f.rings, own).number())
+	if c.Aggregate == SpeedKMH && !here.located() {
 		return payment.Value{}
 	}
 	for i := own; i > fd.events.first; i-- {
@@ -97,17 +90,22 @@ func (f *folder) previous(fd *fold, c *cell, own uint64) payment.Value {
 		if el.time > high {
 			continue
 		}
-		if !f.passes(c.Where, c.whereBit, c, el, f.now(fd.at)) {
+		if el.ref&tileBit != 0 {
+			if c.Aggregate == SinceLast && f.tileCounts(c, el) > 0 {
+				return payment.FloatValue(seconds(fd.at - el.time))
+			}
+			continue // which of its events was the last, a tile does not tell
+		}
+		if !f.counts(c, el) {
 			continue
 		}
 		switch c.Aggregate {
 		case SinceLast:
 			return payment.FloatValue(seconds(fd.at - el.time))
 		case Last:
-			f.ev.as(f.h, c, f.h.entry(el.number()), f.now(fd.at))
-			return c.Field.Get(&f.ev)
+			return f.keep(c.Field.Get(f.view(el)))
 		case SpeedKMH:
-			if e := f.h.entry(el.number()); e.located {
+			if e := f.h.entryAt(el.number()); e.located() {
 				return payment.FloatValue(speed(e, here))
 			}
 		}
@@ -115,18 +113,43 @@ func (f *folder) previous(fd *fold, c *cell, own uint64) payment.Value {
 	return payment.Value{}
 }
 
+// keep makes a text that is a view of an entry live on its own.
+func (f *folder) keep(v payment.Value) payment.Value {
+	if v.Kind() != payment.String {
+		return v
+	}
+	text, ok := f.texts[v.Str()]
+	if !ok {
+		text = strings.Clone(v.Str())
+		if len(f.texts) < 1<<16 { // somebody may be making them up
+			f.texts[text] = text
+		}
+	}
+	return payment.StringValue(text)
+}
+
+// firstOf is the time of the first event of an elem that takes part in a cell.
+func (f *folder) firstOf(c *cell, el *elem) (t payment.Time, ok bool) {
+	if el.ref&tileBit != 0 {
+		return payment.Time(el.amount), f.tileCounts(c, el) > 0
+	}
+	return el.time, f.counts(c, el)
+}
+
 func seconds(t payment.Time) float64 { return float64(t) / 1e9 }
 
 // speed is the great-circle distance between two located events over the time
 // between them, in km/h. Two places at one instant are a nanosecond apart: the
 // speed is finite and larger than any threshold.
-func speed(from, to *entry) float64 {
+func speed(from, to entry) float64 {
 	const degree = 1e-7
-	km := Distance(float64(from.lat)*degree, float64(from.lon)*degree, float64(to.lat)*degree, float64(to.lon)*degree)
+	lat1, lon1 := from.place()
+	lat2, lon2 := to.place()
+	km := Distance(float64(lat1)*degree, float64(lon1)*degree, float64(lat2)*degree, float64(lon2)*degree)
 	if km == 0 {
 		return 0
 	}
-	return km / (float64(max(1, to.time-from.time)) / 3600e9)
+	return km / (float64(max(1, to.time()-from.time())) / 3600e9)
 }
 
 // Distance is the great-circle distance in km between two places in degrees, by
@@ -137,4 +160,12 @@ func Distance(lat1, lon1, lat2, lon2 float64) float64 {
 	sinLon := math.Sin((lon2 - lon1) * rad / 2)
 	h := sinLat*sinLat + math.Cos(lat1*rad)*math.Cos(lat2*rad)*sinLon*sinLon
 	return 2 * 6371 * math.Asin(min(1, math.Sqrt(h)))
+}
+
+// Approximation says how a value that is not exact came about.
+type Approximation struct {
+	Slot       int           // of the value
+	Method     string        // "hyperloglog" or "tiles"
+	Error      float64       // standard error of a sketch, relative
+	Resolution time.Duration // of tiles: how far the window's edge may be off
 }

@@ -2,251 +2,165 @@ package window
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// The kinds of journal records.
+// What a journal holds beside the entries of logs: an outcome or a verdict has
+// the number of its transaction behind it (and a verdict its place among the
+// decisions), and there are
+//
+//	P  an outcome that waits for its transaction, with its record
+//	F  those that waited since before a time are given up
+//	A  an outage, or the end of one
+//	U  the transactions at the beginning of a segment that have no verdict yet
+//
+// What is not found by a key (P, A, U) is written again at the beginning of each
+// segment, so that the tail alone says it all.
 const (
-	recordEntry   byte = 'T' // a transaction
-	recordMark    byte = 'D' // its decision
-	recordOutcome byte = 'O'
-	recordForget  byte = 'F' // parked outcomes were given up
+	entryParked    byte = 'P'
+	entryForget    byte = 'F'
+	entryOutage    byte = 'A'
+	entryUndecided byte = 'U'
+
+	journalOutcomeSize = outcomeSize + 8
+	journalVerdictSize = verdictSize + 32
 )
 
-var errShort = errors.New("a record is shorter than its fields")
-
-// The fields of a record in the order in which they are written: the codec
-// appends when it writes and consumes when it reads, so that both directions
-// are one list of fields.
-type codec struct {
-	b       []byte
-	reading bool
-	short   bool
+// outcomeRecord is an outcome on its way into a log.
+type outcomeRecord struct {
+	tx, identity TxHash
+	time         payment.Time
+	txTime       payment.Time
+	kind         payment.OutcomeKind
 }
 
-func (c *codec) take(n int) []byte {
-	if len(c.b) < n {
-		c.short = true
-		return make([]byte, n)
+// about returns the entry of the transaction that an entry is about, nil where
+// there is none, or it is not kept.
+func (j *journal) about(e entry) entry {
+	var number uint64
+	switch {
+	case e.kind() == entryOutcome && len(e) >= journalOutcomeSize:
+		number = e.u64(outcomeSize)
+	case e.kind() == entryVerdict && len(e) >= journalVerdictSize:
+		number = e.u64(verdictSize + 24)
 	}
-	v := c.b[:n]
-	c.b = c.b[n:]
-	return v
-}
-
-func (c *codec) u64(v *uint64) {
-	if c.reading {
-		*v = binary.LittleEndian.Uint64(c.take(8))
-	} else {
-		c.b = binary.LittleEndian.AppendUint64(c.b, *v)
+	if number == 0 {
+		return nil
 	}
+	return j.at(number)
 }
 
-func field64[T ~int64 | ~uint64](c *codec, v *T) {
-	u := uint64(*v)
-	c.u64(&u)
-	*v = T(u)
-}
-
-func field32[T ~int32 | ~uint32](c *codec, v *T) {
-	if c.reading {
-		*v = T(binary.LittleEndian.Uint32(c.take(4)))
-	} else {
-		c.b = binary.LittleEndian.AppendUint32(c.b, uint32(*v))
-	}
-}
-
-func field16[T ~uint16](c *codec, v *T) {
-	if c.reading {
-		*v = T(binary.LittleEndian.Uint16(c.take(2)))
-	} else {
-		c.b = binary.LittleEndian.AppendUint16(c.b, uint16(*v))
-	}
-}
-
-func field8[T ~uint8](c *codec, v *T) {
-	if c.reading {
-		*v = T(c.take(1)[0])
-	} else {
-		c.b = append(c.b, byte(*v))
-	}
-}
-
-func (c *codec) flag(v *bool) {
-	var u uint8
-	if *v {
-		u = 1
-	}
-	field8(c, &u)
-	*v = u != 0
-}
-
-func (c *codec) hash(v *TxHash) {
-	c.u64(&v.Hi)
-	c.u64(&v.Lo)
-}
-
-func (c *codec) bytes(v *[]byte) {
-	n := uint32(len(*v))
-	field32(c, &n)
-	if c.reading {
-		*v = append([]byte(nil), c.take(int(min(n, maxRecord)))...)
-	} else {
-		c.b = append(c.b, *v...)
-	}
-}
-
-func (c *codec) text(v *string) {
-	n := uint32(len(*v))
-	field32(c, &n)
-	if c.reading {
-		*v = string(c.take(int(min(n, maxRecord))))
-	} else {
-		c.b = append(c.b, *v...)
-	}
-}
-
-// word is a text of the store's vocabulary.
-func (c *codec) word(w *words, v *word) {
-	text := w.text(*v)
-	c.text(&text)
-	if c.reading {
-		*v = w.id(text)
-	}
-}
-
-// currency is written as its code, which outlives the table of currencies.
-func (c *codec) currency(v *payment.Currency) {
-	code := v.String()
-	c.text(&code)
-	if c.reading {
-		*v, _ = payment.ParseCurrency(code)
-	}
-}
-
-func (c *codec) entry(w *words, e *entry) {
-	c.hash(&e.hash)
-	field64(c, &e.time)
-	field64(c, &e.base)
-	field64(c, &e.original)
-	c.currency(&e.currency)
-	field8(c, &e.kind)
-	c.flag(&e.based)
-	c.flag(&e.located)
-	if e.located {
-		field32(c, &e.lat)
-		field32(c, &e.lon)
-	}
-	c.word(w, &e.channel)
-	c.word(w, &e.mcc)
-	c.word(w, &e.instrumentKind)
-	field16(c, &e.payerCountry)
-	field16(c, &e.payeeCountry)
-	field16(c, &e.deviceCountry)
-	field16(c, &e.terminalCountry)
-	var named uint16 // one bit for each kind that the transaction names
-	for k, h := range e.refs {
-		if h != 0 {
-			named |= 1 << k
-		}
-	}
-	field16(c, &named)
-	for k := range e.refs {
-		if named&(1<<k) != 0 {
-			c.u64(&e.refs[k])
-		}
-	}
-}
-
-func (c *codec) mark(m *Mark) {
-	c.hash(&m.Tx)
-	c.u64(&m.Fingerprint)
-	field8(c, &m.Verdict)
-	c.flag(&m.Invalid)
-	field32(c, &m.Partition)
-	field64(c, &m.Offset)
-}
-
-func (c *codec) outcome(r *outcomeRecord) {
-	c.hash(&r.tx)
-	c.hash(&r.identity)
-	field64(c, &r.time)
-	field8(c, &r.kind)
-	c.flag(&r.waits)
-	if r.waits {
-		r.parked.Tx = r.tx
-		field64(c, &r.parked.Since)
-		c.text(&r.parked.Source.Topic)
-		field32(c, &r.parked.Source.Partition)
-		field64(c, &r.parked.Source.Offset)
-		c.bytes(&r.parked.Source.Key)
-		c.bytes(&r.parked.Source.Value)
-	}
-}
-
-// write adds a record made of the fields that add lists.
-func (j *journal) write(kind byte, add func(*codec)) {
-	j.put(kind, func(b []byte) []byte {
-		c := codec{b: b}
-		add(&c)
-		return c.b
+func (j *journal) putOutcome(r *outcomeRecord, tx uint64) (entry, uint64) {
+	return j.put(func(b []byte) []byte {
+		at := len(b)
+		return endEntry(binary.LittleEndian.AppendUint64(appendOutcome(b, r), tx), at)
 	})
 }
 
-func (j *journal) putEntry(e *entry, w *words) {
-	j.write(recordEntry, func(c *codec) { c.entry(w, e) })
-}
-func (j *journal) putMark(m *Mark) { j.write(recordMark, func(c *codec) { c.mark(m) }) }
-func (j *journal) putOutcome(r *outcomeRecord) {
-	j.write(recordOutcome, func(c *codec) { c.outcome(r) })
-}
-func (j *journal) putForget(before payment.Time) {
-	j.write(recordForget, func(c *codec) { field64(c, &before) })
+func (j *journal) putMark(m *Mark, txTime payment.Time, tx uint64) (entry, uint64) {
+	return j.put(func(b []byte) []byte {
+		at := len(b)
+		b = appendVerdict(b, m, txTime)
+		b = binary.LittleEndian.AppendUint64(b, m.Fingerprint)
+		b = binary.LittleEndian.AppendUint64(b, uint64(m.Offset))
+		b = binary.LittleEndian.AppendUint64(b, uint64(uint32(m.Partition)))
+		return endEntry(binary.LittleEndian.AppendUint64(b, tx), at)
+	})
 }
 
-// recover repeats what one record says.
-func (s *Embedded) recover(record []byte, onMark func(Mark)) error {
-	c := codec{b: record[1:], reading: true}
-	switch record[0] {
-	case recordEntry:
-		var e entry
-		if c.entry(&s.vocab, &e); c.short {
-			return errShort
-		}
-		e.decidedAt = everything
-		if _, twice := s.find(e.hash); twice {
-			return errors.New("a transaction stands twice")
-		}
-		n := s.add(e)
-		s.place(n)
-		s.fold(n)
-		s.unpark(n)
-	case recordMark:
-		var m Mark
-		if c.mark(&m); c.short {
-			return errShort
-		}
-		s.mark(&m)
-		if onMark != nil {
-			onMark(m)
-		}
-	case recordOutcome:
-		var r outcomeRecord
-		if c.outcome(&r); c.short {
-			return errShort
-		}
-		s.applyOutcome(&r)
-	case recordForget:
-		var before payment.Time
-		if field64(&c, &before); c.short {
-			return errShort
-		}
-		s.forgetParked(before)
-	default:
-		return fmt.Errorf("unknown kind of record %q", record[0])
+// mark reads what a verdict of the journal says of a decision.
+func (e entry) mark() Mark {
+	return Mark{Tx: e.tx(), Verdict: e.verdict(), Invalid: e[6]&flagInvalid != 0,
+		Fingerprint: e.u64(verdictSize), Offset: int64(e.u64(verdictSize + 8)), Partition: int32(e.u64(verdictSize + 16))}
+}
+
+func appendRest(b []byte, kind byte, add func([]byte) []byte) []byte {
+	at := len(b)
+	return endEntry(add(append(b, 0, 0, 0, 0, kind, 0, 0, 0)), at)
+}
+
+func appendBytes[T ~[]byte | ~string](b []byte, v T) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(v)))
+	return append(b, v...)
+}
+
+// reader takes fields from an entry.
+type reader struct {
+	b     []byte
+	short bool
+}
+
+func (r *reader) take(n int) []byte {
+	if n < 0 || len(r.b) < n {
+		r.short = true
+		return make([]byte, max(0, min(n, 16)))
 	}
-	return nil
+	v := r.b[:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) u64() uint64   { return binary.LittleEndian.Uint64(r.take(8)) }
+func (r *reader) hash() TxHash  { return TxHash{r.u64(), r.u64()} }
+func (r *reader) bytes() []byte { return r.take(int(binary.LittleEndian.Uint32(r.take(4)))) }
+
+// appendParked keeps the identity where an outcome has it.
+func appendParked(b []byte, p *parked) []byte {
+	return appendRest(b, entryParked, func(b []byte) []byte {
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.outcome.time))
+		b = p.outcome.tx.append(b)
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.outcome.kind))
+		b = p.outcome.identity.append(b)
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.Since))
+		b = appendBytes(b, p.Source.Topic)
+		b = binary.LittleEndian.AppendUint64(b, uint64(uint32(p.Source.Partition)))
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.Source.Offset))
+		return appendBytes(appendBytes(b, p.Source.Key), p.Source.Value)
+	})
+}
+
+func readParked(e []byte) (p parked, ok bool) {
+	r := reader{b: e[8:]}
+	p.outcome.time = payment.Time(r.u64())
+	p.outcome.tx = r.hash()
+	p.outcome.kind = payment.OutcomeKind(r.u64())
+	p.outcome.identity = r.hash()
+	p.Tx, p.Since = p.outcome.tx, payment.Time(r.u64())
+	p.Source.Topic = string(r.bytes())
+	p.Source.Partition = int32(r.u64())
+	p.Source.Offset = int64(r.u64())
+	p.Source.Key = append([]byte(nil), r.bytes()...)
+	p.Source.Value = append([]byte(nil), r.bytes()...)
+	return p, !r.short
+}
+
+func appendOutage(b []byte, o *Outage) []byte {
+	return appendRest(b, entryOutage, func(b []byte) []byte {
+		b = binary.LittleEndian.AppendUint64(b, uint64(o.From))
+		b = binary.LittleEndian.AppendUint64(b, uint64(o.Until))
+		return appendBytes(appendBytes(appendBytes(appendBytes(b, o.ID), o.Channel), o.Bank), o.Payee)
+	})
+}
+
+func readOutage(e []byte) (o Outage, ok bool) {
+	r := reader{b: e[8:]}
+	o.From, o.Until = payment.Time(r.u64()), payment.Time(r.u64())
+	o.ID, o.Channel, o.Bank, o.Payee = string(r.bytes()), string(r.bytes()), string(r.bytes()), string(r.bytes())
+	return o, !r.short
+}
+
+func appendForget(b []byte, before payment.Time) []byte {
+	return appendRest(b, entryForget, func(b []byte) []byte {
+		return binary.LittleEndian.AppendUint64(b, uint64(before))
+	})
+}
+
+func appendUndecided(b []byte, numbers []uint64) []byte {
+	return appendRest(b, entryUndecided, func(b []byte) []byte {
+		for _, n := range numbers {
+			b = binary.LittleEndian.AppendUint64(b, n)
+		}
+		return b
+	})
 }

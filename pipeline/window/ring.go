@@ -6,20 +6,6 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// elem is one item of an entity's ring: 24 bytes, without pointers.
-type elem struct {
-	time   payment.Time
-	amount int64  // minor units of the base currency, if based
-	ref    uint64 // the number of the transaction or outcome, 32 bits; above it, what group.shareBits gives out; and basedBit
-}
-
-const (
-	firstJudgedBit = 1 << 32
-	basedBit       = 1 << 63
-)
-
-func (e *elem) number() uint32 { return uint32(e.ref) }
-
 // ring is a queue of elems ordered by (time, arrival) in a block of an arena.
 // Its elems have absolute indexes, first to first+n-1, that do not change when
 // old ones are dropped at the front.
@@ -43,6 +29,7 @@ type arena[T any] struct {
 	page   int  // the last such page
 	used   int  // units used in it
 	free   [33][]uint32
+	held   int // units in blocks that are in use
 }
 
 const unitsPerPage = pageItems / smallBlock
@@ -51,6 +38,7 @@ const unitsPerPage = pageItems / smallBlock
 // number times unitsPerPage, plus the unit in the page. What it held before is
 // still there.
 func (a *arena[T]) alloc(class uint8) uint32 {
+	a.held += 1 << class
 	if f := a.free[class]; len(f) > 0 {
 		block := f[len(f)-1]
 		a.free[class] = f[:len(f)-1]
@@ -76,6 +64,7 @@ func (a *arena[T]) reset() {
 }
 
 func (a *arena[T]) release(block uint32, class uint8) {
+	a.held -= 1 << class
 	if 1<<class >= unitsPerPage { // a page of its own: give the memory back, keep the number
 		a.pages[block/unitsPerPage] = nil
 		return
@@ -96,23 +85,17 @@ func (r *ring) at(a *arena[elem], i uint64) *elem {
 
 func (r *ring) end() uint64 { return r.first + uint64(r.n) }
 
-// find returns the index of the elem with this time and number. Elems of one
-// time stand in the order of their numbers, which is that of their arrival.
-func (r *ring) find(a *arena[elem], t payment.Time, number uint32) (uint64, bool) {
+// after returns the index of the first elem that is later than t.
+func (r *ring) after(a *arena[elem], t payment.Time) uint64 {
 	from, to := r.first, r.end()
 	for from < to {
-		mid := from + (to-from)/2
-		if e := r.at(a, mid); e.time < t || e.time == t && e.number() < number {
+		if mid := from + (to-from)/2; r.at(a, mid).time <= t {
 			from = mid + 1
 		} else {
 			to = mid
 		}
 	}
-	if from == r.end() {
-		return 0, false
-	}
-	e := r.at(a, from)
-	return from, e.time == t && e.number() == number
+	return from
 }
 
 // insert puts e behind all elems that are not later, and returns its index.
@@ -156,17 +139,23 @@ func (r *ring) move(a *arena[elem], class uint8) {
 	r.block, r.class = block, class
 }
 
-// dropBefore drops the elems at the front that are not later than t, and gives
-// room back when three quarters of the block are empty.
-func (r *ring) dropBefore(a *arena[elem], t payment.Time) {
-	if r.n == 0 || r.at(a, r.first).time > t {
-		return
-	}
-	for r.n > 0 && r.at(a, r.first).time <= t {
-		r.first++
-		r.n--
-	}
-	if want := uint8(max(0, bits.Len32(max(r.n, 1)-1)-2) + 1); want < r.class {
+// popFirst drops the elem at the front.
+func (r *ring) popFirst() {
+	r.first++
+	r.n--
+}
+
+// shrink gives room back when three quarters of the block are empty.
+func (r *ring) shrink(a *arena[elem]) {
+	if want := uint8(max(0, bits.Len32(max(r.n, 1)-1)-2) + 1); r.class != noBlock && want < r.class {
 		r.move(a, want)
 	}
+}
+
+// free gives the whole block back.
+func (r *ring) free(a *arena[elem]) {
+	if r.class != noBlock {
+		a.release(r.block, r.class)
+	}
+	*r = ring{class: noBlock}
 }

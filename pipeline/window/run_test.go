@@ -3,6 +3,7 @@ package window
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,16 +51,16 @@ func TestFoldingTogetherIsFoldingOneByOne(t *testing.T) {
 				amount := rng.Int64N(1000)
 				items[i] = &Item{Tx: &txs[i], KafkaTime: clock, Base: amount, Based: true}
 				singles[i] = &Item{Tx: &txs[i], KafkaTime: clock, Base: amount, Based: true}
-				if err := oneByOne.Append(singles[i : i+1]); err != nil {
+				if err := oneByOne.Append(t.Context(), singles[i:i+1]); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := together.Append(items); err != nil {
+			if err := together.Append(t.Context(), items); err != nil {
 				t.Fatal(err)
 			}
 			for i := range items {
-				if items[i].Position != singles[i].Position {
-					t.Fatalf("seed %d: %s stands at %v, one by one at %v", seed, txs[i].ID, items[i].Position, singles[i].Position)
+				if !slices.Equal(items[i].Positions, singles[i].Positions) {
+					t.Fatalf("seed %d: %s stands at %v, one by one at %v", seed, txs[i].ID, items[i].Positions, singles[i].Positions)
 				}
 				for k := range items[i].Values {
 					if !same(items[i].Values[k], singles[i].Values[k]) {
@@ -69,7 +70,7 @@ func TestFoldingTogetherIsFoldingOneByOne(t *testing.T) {
 			}
 			of := fmt.Sprint("t", rng.IntN(len(sent)+10)) // some have not come yet
 			for _, s := range []*Embedded{together, oneByOne} {
-				err := s.Outcomes([]*OutcomeItem{{Outcome: &payment.Outcome{
+				err := s.Outcomes(t.Context(), []*OutcomeItem{{Outcome: &payment.Outcome{
 					ID: fmt.Sprint(of, clock), TransactionID: of, Kind: payment.OutcomeTechnicalFailure, EventTime: clock,
 				}}})
 				if err != nil {

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -8,25 +9,41 @@ import (
 )
 
 // Store keeps the event logs of all entities and folds them into features. It
-// is safe for use by many lanes at once; what one call appends is contiguous in
-// the order that positions define.
+// is safe for use by many lanes at once; what one call appends to a log is
+// contiguous there.
 type Store interface {
 	// Append puts transactions into the logs of their entities, each once, and
-	// fills in the rest of every item. On an error nothing was appended.
-	Append(items []*Item) error
+	// fills in the rest of every item, in order: each sees what stands before it in
+	// the logs, and itself. On an error nothing is said of the items; what was
+	// appended of them is found again when they come again.
+	Append(ctx context.Context, items []*Item) error
+	// Note is the first half of Append and View the second, for a backlog: between
+	// the two other members note theirs. What View shows a transaction are all
+	// events up to its own time that were noted by then.
+	Note(ctx context.Context, items []*Item) error
+	View(ctx context.Context, items []*Item) error
 	// Holds reports whether a transaction stands in the logs. One that was decided
-	// and does not was late, or its entry was lost with the end of the journal.
-	Holds(tx TxHash) bool
+	// and does not was late, or its entry was lost.
+	Holds(ctx context.Context, tx TxHash) (bool, error)
 	// Decided notes the verdicts of transactions and where their decisions stand.
-	Decided(marks []Mark) error
+	Decided(ctx context.Context, marks []Mark) error
+	// Earlier returns what was noted of the decision of a transaction.
+	Earlier(tx TxHash) (Mark, bool)
 	// Outcomes notes what became of transactions.
-	Outcomes(items []*OutcomeItem) error
+	Outcomes(ctx context.Context, items []*OutcomeItem) error
 	// Parked returns the outcomes that have waited for their transaction since
 	// before a time; ForgetParked gives up exactly these.
-	Parked(before payment.Time) []Parked
-	ForgetParked(before payment.Time) error
-	// Written is the ordinal after everything appended so far; Durable is the
-	// ordinal up to which a crash of the machine loses nothing.
+	Parked(ctx context.Context, before payment.Time) ([]Parked, error)
+	ForgetParked(ctx context.Context, before payment.Time) error
+	// Outage marks an outage, or takes the mark back where Until is before From.
+	Outage(ctx context.Context, o Outage) error
+	// Use replaces the features. The next Append fills the values of the new ones,
+	// exactly, as far back as the logs reach: see Since.
+	Use(ctx context.Context, features []Feature) error
+	// Since is the event time from which on the logs of a kind of entity are whole.
+	Since(Entity) payment.Time
+	// Written counts what was appended so far; Durable is the count up to which a
+	// crash of the machine loses nothing.
 	Written() uint64
 	Durable() uint64
 	// Key is the secret under which the store hashes identifiers.
@@ -36,8 +53,21 @@ type Store interface {
 	// ReadsVerdicts tells that some feature looks at the verdicts of earlier
 	// transactions: those of one entity must then be decided one after the other.
 	ReadsVerdicts() bool
+	// Size tells what the store takes.
+	Size() Size
+	// Log calls yield for each entry of an entity's log, in its order.
+	Log(ctx context.Context, of Entity, key uint64, yield func(LogEntry) bool) error
 	// Close syncs and closes; the store is not used again.
 	Close() error
+}
+
+// Size is what a store takes.
+type Size struct {
+	FoldBytes int64 // of memory, in folds
+	Entities  int   // of which a fold is in memory
+	Evicted   int64 // folds that were given up for others
+	Loaded    int64 // folds that were made from a log
+	LogBytes  int64 // of the journal on the disk, or of entries that were read from Redis
 }
 
 // Item is a transaction on its way through the store.
@@ -47,10 +77,35 @@ type Item struct {
 	Base      int64        // minor units of the base currency, if Based
 	Based     bool
 
-	Hash     TxHash
-	Late     bool             // too late for every window: it entered none and has no features
-	Position payment.Position // of its first occurrence, in the log of each of its entities
-	Values   []payment.Value  // by slot; its capacity is reused
+	Hash TxHash
+	Late bool // too late for every window: it entered none and has no features
+	// Positions are those in the logs of its entities, in the order of
+	// Store.Entities, up to which its values look; zero where it names no entity.
+	// They are of its own first entry, or of a later one where View was told to wait.
+	Positions []payment.Position
+	Values    []payment.Value // by slot; its capacity is reused
+	// Approximate names the values that are not exact.
+	Approximate []Approximation
+
+	number uint64 // of its entry
+	known  bool   // it was in the logs before
+}
+
+// reset makes an item ready to be filled.
+func (it *Item) reset(values, entities int) {
+	it.Values = resize(it.Values, values)
+	it.Positions = resize(it.Positions, entities)
+	it.Approximate = it.Approximate[:0]
+}
+
+// resize returns n zeros, in the memory of s if it is large enough.
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
 }
 
 // Mark is what the store keeps of a decision.
@@ -60,7 +115,7 @@ type Mark struct {
 	Verdict     payment.Verdict
 	Invalid     bool  // a block with source `invalid`
 	Partition   int32 // of the decisions topic
-	Offset      int64 // in it
+	Offset      int64 // in it; negative: not published yet
 }
 
 // OutcomeItem is an outcome on its way through the store.
@@ -100,33 +155,66 @@ type Parked struct {
 	Source Source
 }
 
-// Options configures an embedded store.
+// LogEntry is an entry of an entity's log, for people to read.
+type LogEntry struct {
+	Position payment.Position
+	Words    string
+}
+
+// Options configures a store.
 type Options struct {
-	Dir      string        // "": in memory only, nothing is kept
-	Owner    string        // the consumer group and the topics to which the directory belongs
+	Dir      string        // of an embedded one; "": in memory only, nothing is kept
+	Owner    string        // the consumer group and the topics to which the store belongs
 	Features []Feature     //
 	Lateness time.Duration // a transaction later than this (by its record's Kafka time) enters no window
+	// Keep is how far back logs reach at the least; a feature without a window
+	// looks back so far.
+	Keep time.Duration
+	// KeepMarks is how long decisions are known by their transaction.
+	KeepMarks time.Duration
+	// Memory bounds what folds may take, in bytes.
+	Memory int64
+	// HotEvents is from how many events on an entity is hot: see hot.go.
+	HotEvents int
+	// ExactDistinct is how many distinct values are counted exactly.
+	ExactDistinct int
 	// SyncEvery is how often the journal is synced to the disk in the background.
 	SyncEvery time.Duration
 	// SegmentBytes is when the journal begins another file.
 	SegmentBytes int64
-	// OnMark is called for each decision that the journal holds, while the store opens.
+	// OnMark is called for the decisions that the end of the journal holds, while
+	// the store opens; Earlier finds all.
 	OnMark func(Mark)
 	// OnProgress is called now and then while the store reads its journal.
 	OnProgress func(done, total int64)
 }
 
 func (o *Options) fillDefaults() {
-	if o.Lateness == 0 {
-		o.Lateness = 7 * 24 * time.Hour
+	fill := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
 	}
-	if o.SyncEvery == 0 {
-		o.SyncEvery = 20 * time.Millisecond
-	}
+	fill(&o.Lateness, 7*24*time.Hour)
+	fill(&o.Keep, 90*24*time.Hour)
+	fill(&o.SyncEvery, 20*time.Millisecond)
 	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 256 << 20
+		o.SegmentBytes = 64 << 20
+	}
+	if o.Memory == 0 {
+		o.Memory = 4 << 30
+	}
+	if o.HotEvents == 0 {
+		o.HotEvents = 1 << 18
+	}
+	if o.ExactDistinct == 0 {
+		o.ExactDistinct = 1 << 16
 	}
 }
+
+// slack is kept beyond what late payments need, because payments may be ahead
+// of Kafka's time.
+const slack = 24 * time.Hour
 
 // Errors of a store that cannot be used.
 var (

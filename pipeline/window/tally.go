@@ -94,3 +94,11 @@ func slotOf(slots []tallySlot, value uint64) int {
 	}
 	return i
 }
+
+// drop gives the slots of a tally back.
+func (t *tallies) drop(w []uint64) {
+	if slots, class := t.slots(w); slots != nil {
+		t.release(uint32(w[tallyBlock]), class)
+	}
+	w[tallyUsed], w[tallyBlock] = 0, 0
+}

@@ -22,6 +22,21 @@ func sub128(w []uint64, v uint64) {
 	w[1] -= borrow
 }
 
+// addWide and subWide add and take away numbers of as many words as w has.
+func addWide(w, v []uint64) {
+	var carry uint64
+	for i := range w {
+		w[i], carry = bits.Add64(w[i], v[i], carry)
+	}
+}
+
+func subWide(w, v []uint64) {
+	var borrow uint64
+	for i := range w {
+		w[i], borrow = bits.Sub64(w[i], v[i], borrow)
+	}
+}
+
 func addSquare(w []uint64, v uint64) {
 	hi, lo := bits.Mul64(v, v)
 	var carry uint64

@@ -1,39 +1,54 @@
 package window
 
-// word stands for a short text of a small vocabulary (channels, merchant
-// categories, kinds of instruments), so that entries hold no pointer. Zero is "".
-type word uint16
+import (
+	"fmt"
+	"math"
+	"strings"
 
-// words is the vocabulary of one store. It is guarded by the store's lock.
-type words struct {
-	ids   map[string]word
-	texts []string
-}
+	"github.com/sluice-risk/sluice/pipeline/payment"
+)
 
-// otherWord stands for every text beyond the first 65,534: somebody is making
-// them up, and memory is worth more than telling them apart.
-const otherWord = "(other)"
+const (
+	minTime payment.Time = math.MinInt64
+	maxTime payment.Time = math.MaxInt64
+)
 
-func newWords() words {
-	return words{ids: map[string]word{"": 0}, texts: []string{""}}
-}
-
-func (w *words) text(id word) string { return w.texts[id] }
-
-func (w *words) id(text string) word {
-	if id, ok := w.ids[text]; ok {
-		return id
-	}
-	if len(w.texts) >= 1<<16-1 {
-		if text == otherWord {
-			w.texts = append(w.texts, text)
-			w.ids[text] = word(len(w.texts) - 1)
-			return w.ids[text]
+// words says an entry for people to read.
+func (e entry) words() string {
+	var b strings.Builder
+	switch e.kind() {
+	case entryTransaction:
+		fmt.Fprintf(&b, "%s  %s %016x  %d %s", e.time(), e.paymentType(), e.tx().Lo, e.original(), e.currency())
+		if e.based() {
+			fmt.Fprintf(&b, " (%d in the base currency)", e.base())
 		}
-		return w.id(otherWord)
+		for n, name := range [...]string{"channel", "mcc", "instrument_kind"} {
+			if text := e.text(n); text != "" {
+				fmt.Fprintf(&b, " %s=%s", name, text)
+			}
+		}
+		for n, name := range [...]string{"payer_country", "payee_country", "device_country", "terminal_country"} {
+			if c := e.country(n); c != 0 {
+				fmt.Fprintf(&b, " %s=%s", name, c)
+			}
+		}
+		if e.located() {
+			lat, lon := e.place()
+			fmt.Fprintf(&b, " at=%.5f,%.5f", float64(lat)/1e7, float64(lon)/1e7)
+		}
+		for k := range kinds {
+			if ref := e.ref(k); ref != 0 {
+				fmt.Fprintf(&b, " %s=%016x", k, ref)
+			}
+		}
+	case entryOutcome:
+		fmt.Fprintf(&b, "%s  %s of %016x", e.time(), e.outcome(), e.tx().Lo)
+	case entryVerdict:
+		fmt.Fprintf(&b, "%s  verdict %s on %016x", e.time(), e.verdict(), e.tx().Lo)
+	case entrySeal:
+		b.WriteString("sealed: the log goes on in the next segment")
+	default:
+		fmt.Fprintf(&b, "unknown kind %q", e.kind())
 	}
-	text = string(append([]byte(nil), text...)) // it may point into a record
-	w.texts = append(w.texts, text)
-	w.ids[text] = word(len(w.texts) - 1)
-	return w.ids[text]
+	return b.String()
 }

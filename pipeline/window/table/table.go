@@ -85,6 +85,19 @@ func (t *Table[K, V]) Delete(home uint64, key K) {
 	s.slots[i] = slot[K, V]{}
 }
 
+// Each calls visit for every key, in no order.
+func (t *Table[K, V]) Each(visit func(key K, v *V)) {
+	var free K
+	for i := range t.shards {
+		slots := t.shards[i].slots
+		for at := range slots {
+			if slots[at].key != free {
+				visit(slots[at].key, &slots[at].value)
+			}
+		}
+	}
+}
+
 // Peek returns the place where Find begins to look, whosever it is. Reading from
 // the places of many keys before they are looked up lets the processor fetch
 // them from memory side by side, and not one after the other.

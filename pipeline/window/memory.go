@@ -1,0 +1,208 @@
+package window
+
+import (
+	"time"
+
+	"github.com/sluice-risk/sluice/pipeline/window/table"
+)
+
+// memory is what folds are made of: arenas without pointers, shared by all
+// entities of a store, and bounded together. When the bound is reached, entities
+// that nobody has looked at for a while are evicted; that costs a look at their
+// log when they come again, never a number.
+type memory struct {
+	rings    arena[elem]
+	sets     tallies  // of the cells that count distinct values
+	sketches sketches // of those that have too many
+	folders  []*folder
+	turn     int // of the folders: where the clock's hand stands
+}
+
+// folder works on the folds of one group: it is the group, its entities, and
+// what they are made of.
+type folder struct {
+	*group
+	h         history
+	key       Key
+	rings     *arena[elem]
+	sets      *tallies
+	sketches  *sketches
+	tiles     tileWords
+	outages   *outages
+	texts     map[string]string // what `last` has returned
+	hotEvents int               // see hot.go
+	// Up to so many distinct values are counted exactly.
+	exactDistinct int
+	lateness      time.Duration
+
+	index table.Table[uint64, uint32] // key of an entity to its number
+	count uint32                      // of the numbers that were given out
+	free  []uint32                    // of these, those that nobody has
+	folds [][]fold                    // pages of foldPage
+	state [][]uint64                  // pages of foldPage, stateWords for each fold
+	hand  uint32                      // of the clock
+	// evicted, if set, is told of a fold before it is given up.
+	evicted func(*fold)
+	ev      Event // scratch of view
+}
+
+// newFolder makes the folder of a group in a memory.
+func (m *memory) newFolder(g *group, h history, key Key, o *outages, opts *Options) *folder {
+	return &folder{group: g, h: h, key: key, rings: &m.rings, sets: &m.sets, sketches: &m.sketches, outages: o,
+		texts: map[string]string{}, hotEvents: opts.HotEvents, exactDistinct: opts.ExactDistinct, lateness: opts.Lateness}
+}
+
+// find returns the number of the entity with this key.
+func (f *folder) find(key uint64) (n uint32, ok bool) {
+	if at := f.index.Find(key, key); at != nil {
+		return *at, true
+	}
+	return 0, false
+}
+
+// begin makes an empty fold for an entity that has none.
+func (f *folder) begin(key uint64) uint32 {
+	var n uint32
+	if last := len(f.free) - 1; last >= 0 {
+		n = f.free[last]
+		f.free = f.free[:last]
+	} else {
+		n = f.count
+		if int(n/foldPage) == len(f.folds) {
+			f.folds = append(f.folds, make([]fold, foldPage))
+			f.state = append(f.state, make([]uint64, foldPage*f.stateWords))
+		}
+		f.count++
+	}
+	at, _ := f.index.Add(key, key)
+	*at = n
+	*f.foldOf(n) = fold{key: key, used: true, fresh: true, at: minTime, events: ring{class: noBlock}, outcomes: ring{class: noBlock}}
+	return n
+}
+
+// evict forgets an entity.
+func (f *folder) evict(n uint32) {
+	fd := f.foldOf(n)
+	if f.evicted != nil {
+		f.evicted(fd)
+	}
+	f.index.Delete(fd.key, fd.key)
+	f.release(n)
+	f.free = append(f.free, n)
+}
+
+// release gives back all that a fold holds.
+func (f *folder) release(n uint32) {
+	fd := f.foldOf(n)
+	for i := fd.events.first; i < fd.events.end(); i++ {
+		f.forget(fd.events.at(f.rings, i))
+	}
+	for i := fd.outcomes.first; i < fd.outcomes.end(); i++ {
+		f.h.release(fd.outcomes.at(f.rings, i).number())
+	}
+	fd.events.free(f.rings)
+	fd.outcomes.free(f.rings)
+	w := f.words(n)
+	for _, at := range f.distinct {
+		f.dropDistinct(w[at:])
+	}
+	clear(w)
+	*fd = fold{events: ring{class: noBlock}, outcomes: ring{class: noBlock}}
+}
+
+// forget gives back what an elem of a ring holds.
+func (f *folder) forget(el *elem) {
+	if el.ref&tileBit != 0 {
+		f.tiles.free = append(f.tiles.free, el.number())
+	} else {
+		f.h.release(el.number())
+	}
+}
+
+// clearState makes all windows of an entity empty and unread; sketches stay.
+func (f *folder) clearState(n uint32) {
+	w := f.words(n)
+	var kept [][tallyWords]uint64
+	for _, at := range f.distinct {
+		if w[at] != sketched {
+			f.sets.drop(w[at:])
+		}
+		kept = append(kept, [tallyWords]uint64(w[at:at+tallyWords]))
+	}
+	clear(w)
+	for i, at := range f.distinct {
+		copy(w[at:], kept[i][:])
+	}
+	f.foldOf(n).fresh = true
+}
+
+const (
+	elemBytes  = 24
+	foldBytes  = 96
+	indexBytes = 24 * 2 // of the table, half full
+	slotBytes  = 16
+)
+
+// bytes is what the folds take, blocks that wait to be used again left out.
+func (m *memory) bytes() int64 {
+	n := int64(m.rings.held)*smallBlock*elemBytes + int64(m.sets.held)*smallBlock*slotBytes + int64(m.sketches.bytes())
+	for _, f := range m.folders {
+		live := int64(f.count) - int64(len(f.free))
+		n += live*int64(foldBytes+8*f.stateWords+indexBytes) + int64(f.tiles.count-uint64(len(f.tiles.free)))*int64(8*(f.stateWords+1))
+	}
+	return n
+}
+
+// entities is how many entities have a fold.
+func (m *memory) entities() (n int) {
+	for _, f := range m.folders {
+		n += f.index.Len()
+	}
+	return n
+}
+
+// shrink evicts entities until the folds take no more than a limit. It is the
+// clock algorithm: the hand passes over the folds and evicts those that were not
+// used since it passed the last time. It returns how many it evicted.
+func (m *memory) shrink(limit int64) (evicted int) {
+	for passed := 0; len(m.folders) > 0 && m.bytes() > limit; {
+		f := m.folders[m.turn%len(m.folders)]
+		m.turn++
+		for range foldPage {
+			if f.hand >= f.count {
+				f.hand = 0
+				break
+			}
+			fd := f.foldOf(f.hand)
+			switch {
+			case fd.key == 0:
+			case fd.used:
+				fd.used = false
+			default:
+				f.evict(f.hand)
+				evicted++
+			}
+			f.hand++
+		}
+		if passed++; passed > 4*len(m.folders)*(int(m.most())/foldPage+2) {
+			break // what is left is in use
+		}
+	}
+	return evicted
+}
+
+// most is the largest number of entities that a folder has had.
+func (m *memory) most() (n uint32) {
+	for _, f := range m.folders {
+		n = max(n, f.count)
+	}
+	return n
+}
+
+// aside makes a folder for one entity of a group, apart from all others: what
+// was read there is folded once more for a transaction that comes again.
+func (f *folder) aside() *folder {
+	var m memory
+	opts := Options{HotEvents: f.hotEvents, ExactDistinct: f.exactDistinct, Lateness: f.lateness}
+	return m.newFolder(f.group, f.h, f.key, f.outages, &opts)
+}
