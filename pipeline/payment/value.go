@@ -41,6 +41,9 @@ func FloatValue(v float64) Value {
 	return Value{kind: Float, bits: math.Float64bits(v)}
 }
 
+// SetInt makes an absent value hold a count, or money in minor units.
+func (v *Value) SetInt(n int64) { v.bits, v.kind = uint64(n), Int }
+
 // StringValue holds a text.
 func StringValue(v string) Value { return Value{kind: String, str: v} }
 

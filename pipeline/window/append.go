@@ -28,6 +28,7 @@ func (s *Embedded) View(_ context.Context, items []*Item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, it := range items {
+		it.reset(s.values(), len(s.folders)) // a reload may have come since it was noted
 		if it.Late {
 			continue
 		}
@@ -45,12 +46,16 @@ func (s *Embedded) View(_ context.Context, items []*Item) error {
 			if !ok {
 				n = s.load(f, key)
 			}
+			s.renew(f, n)
 			f.foldOf(n).used = true
-			if at, ok := f.findTx(f.foldOf(n), e.time(), e.tx()); ok {
-				f.seek(n, e.time(), at+1)
-				f.read(n, at, it)
-				it.Positions[i] = s.end()
+			at, ok := f.findTx(f.foldOf(n), e.time(), e.tx())
+			if !ok || !f.whole(f.foldOf(n), e.time()) { // so far behind that its entity keeps it no more as it is
+				s.replayNoted(f, i, it, e)
+				continue
 			}
+			f.seek(n, e.time(), at+1)
+			f.read(n, at, it)
+			it.Positions[i] = s.end()
 		}
 	}
 	return nil
@@ -119,6 +124,9 @@ func (s *Embedded) append(items []*Item, view bool) error {
 	for i, f := range s.folders {
 		s.foldRun(f, i, r, view)
 	}
+	for _, k := range s.unread {
+		s.indexRun(k, r)
+	}
 	if view {
 		for _, it := range items {
 			if it.known {
@@ -127,39 +135,6 @@ func (s *Embedded) append(items []*Item, view bool) error {
 		}
 	}
 	return nil
-}
-
-// reread computes the features of a transaction that was appended before, as it
-// found them then: from what stands before it in the logs of its entities. It
-// folds them once more on the side, since the entities have moved on.
-func (s *Embedded) reread(it *Item) {
-	own := s.journal.at(it.number)
-	for i, f := range s.folders {
-		key := s.journal.key.entity(f.entity, own)
-		if key == 0 {
-			continue
-		}
-		head := s.index.tail.head(key)
-		if n, ok := f.find(key); ok && f.foldOf(n).log.segment == s.journal.tail().number {
-			head = f.foldOf(n).log.offset
-		}
-		aside := f.aside()
-		n := aside.begin(key)
-		for _, number := range s.index.tail.numbers(s.index.numbers(nil, key), head) {
-			e := s.journal.at(number)
-			if e == nil {
-				continue
-			}
-			at, _ := aside.apply(n, e, number)
-			if e.kind() == entryTransaction && e.tx() == it.Hash { // its first entry
-				aside.seek(n, own.time(), at+1)
-				aside.read(n, at, it)
-				segment, offset := s.journal.position(number)
-				it.Positions[i] = payment.Position{Segment: segment, Offset: offset}
-				break
-			}
-		}
-	}
 }
 
 // folding is several new transactions that are folded together, kind of entity
@@ -196,6 +171,7 @@ func (r *folding) reset() {
 func (s *Embedded) foldRun(f *folder, kind int, r *folding, view bool) {
 	s.findAll(f, r)
 	r.touch(f)
+	outcomes := s.index.plan.of(f.entity).outcomes
 	next := 0
 	for i, it := range r.items {
 		key, n := r.keys[i], r.entities[i]
@@ -203,22 +179,42 @@ func (s *Embedded) foldRun(f *folder, kind int, r *folding, view bool) {
 			continue
 		}
 		e := r.entries[i]
+		s.renew(f, n)
 		s.chain(f.foldOf(n), it.number)
 		at, fresh := f.apply(n, e, it.number)
 		if it.known = it.known || !fresh; it.known { // it was decided long ago, and the ledger did not know: the first entry counts
 			continue
 		}
-		if view {
+		switch {
+		case view && !f.whole(f.foldOf(n), e.time()):
+			s.replay(f, kind, it, e, forever)
+		case view:
 			f.seek(n, e.time(), at+1)
 			f.read(n, at, it)
-			f.drop(n, e.time().Add(-f.reach-s.opts.Lateness-slack))
 			segment, offset := s.journal.position(it.number)
 			it.Positions[kind] = payment.Position{Segment: segment, Offset: offset}
 		}
 		for ; next < len(r.outcomes) && r.outcomes[next].item <= i; next++ {
-			if o := r.outcomes[next]; o.item == i && len(f.byStatus) > 0 {
+			if o := r.outcomes[next]; o.item == i && outcomes {
 				s.chain(f.foldOf(n), o.number)
 				f.apply(n, s.journal.at(o.number), o.number)
+			}
+		}
+	}
+}
+
+// indexRun adds the new transactions to the logs of a kind of entity that no
+// feature looks at: one that a reload brings back will find them.
+func (s *Embedded) indexRun(k indexedKind, r *folding) {
+	next := 0
+	for i, it := range r.items {
+		key := s.journal.key.entity(k.entity, r.entries[i])
+		if key != 0 {
+			s.index.tail.add(key, it.number)
+		}
+		for ; next < len(r.outcomes) && r.outcomes[next].item == i; next++ {
+			if key != 0 && k.outcomes {
+				s.index.tail.add(key, r.outcomes[next].number)
 			}
 		}
 	}
@@ -280,15 +276,15 @@ func (r *folding) touch(f *folder) {
 			continue
 		}
 		fd := f.foldOf(n)
-		r.touched += uint64(fd.events.at(f.rings, fd.events.end()-1).time)
+		r.touched += uint64(fd.events.at(f.ringsOf(fd), fd.events.end()-1).time)
 		w := f.words(n)
 		for s := range f.spans {
 			if oldest := w[2*s]; oldest >= fd.events.first && oldest < fd.events.end() {
-				r.touched += uint64(fd.events.at(f.rings, oldest).time)
+				r.touched += uint64(fd.events.at(f.ringsOf(fd), oldest).time)
 			}
 		}
 		for _, at := range f.distinct {
-			if w[at] != sketched {
+			if w[at] != untallied {
 				if slots, _ := f.sets.slots(w[at:]); slots != nil {
 					r.touched += slots[0].value
 				}
@@ -302,7 +298,7 @@ func (r *folding) touch(f *folder) {
 		fd, w := f.foldOf(n), f.words(n)
 		for _, s := range f.reading {
 			if oldest := w[2*s]; f.spans[s].calendar == NotCalendar && oldest >= fd.events.first && oldest < fd.events.end() {
-				el := fd.events.at(f.rings, oldest)
+				el := fd.events.at(f.ringsOf(fd), oldest)
 				if low, _ := f.spans[s].bounds(r.entries[i].time()); el.time <= low && el.ref&tileBit == 0 {
 					if e := f.h.entryAt(el.number()); e != nil {
 						r.touched += e.u64(transactionHeader)
@@ -327,6 +323,16 @@ func (m *memory) kinds() []Entity {
 		all[i] = f.entity
 	}
 	return all
+}
+
+// folderOf returns the folder of a kind of entity, nil where no feature looks at it.
+func (m *memory) folderOf(e Entity) *folder {
+	for _, f := range m.folders {
+		if f.entity == e {
+			return f
+		}
+	}
+	return nil
 }
 
 func (m *memory) readsVerdicts() bool {

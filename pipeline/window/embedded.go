@@ -15,20 +15,23 @@ import (
 // once, an index that finds the log of an entity in it, and folds in memory.
 // Without a directory it is a store for replays and tests that keeps nothing.
 type Embedded struct {
-	opts Options
+	opts    Options
+	closing sync.Once
 
 	mu sync.Mutex // guards everything below; held for one call, never over a sync
 	memory
 	journal   journal
 	index     runs
+	unread    []indexedKind // kinds of entities that the index finds, and no feature looks at now
 	outages   outages
 	undecided table.Table[TxHash, uint64] // transactions without a published verdict, by their number
 	parked    waiting
 	horizon   payment.Time // newest Kafka time that was seen
+	gone      payment.Time // up to this event time the logs have lost events, which were too old
+	begun     bool         // the tail says all that is written again in each segment
 	run       folding      // scratch of Append
 	loaded    int64
 	evicted   int64
-	calls     uint
 }
 
 var _ Store = (*Embedded)(nil)
@@ -37,7 +40,7 @@ var _ Store = (*Embedded)(nil)
 // journal; or makes an empty one in memory.
 func Open(opts Options) (*Embedded, error) {
 	opts.fillDefaults()
-	s := &Embedded{opts: opts, parked: waiting{}}
+	s := &Embedded{opts: opts, parked: waiting{}, gone: minTime}
 	s.journal = journal{dir: opts.Dir, limit: int(opts.SegmentBytes)}
 	s.index = runs{dir: opts.Dir, plan: planOf(newGroups(opts.Features, opts.Keep))}
 	s.index.plan, _ = s.index.plan.with(nil)
@@ -46,8 +49,15 @@ func Open(opts Options) (*Embedded, error) {
 		if s.journal.key, err = newKey(); err == nil {
 			err = s.journal.begin(1)
 		}
+		s.begun = true
 		s.useGroups(newGroups(opts.Features, opts.Keep))
 		return s, err
+	}
+	if opts.ReadOnly {
+		if err := s.look(); err != nil {
+			return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
+		}
+		return s, nil
 	}
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
@@ -64,7 +74,22 @@ func (s *Embedded) open() error {
 		return errors.Join(err, s.journal.lock.Unlock())
 	}
 	s.useGroups(newGroups(s.opts.Features, s.opts.Keep))
+	if err := s.rememberBefore(); err != nil {
+		return errors.Join(err, s.journal.lock.Unlock())
+	}
 	return nil
+}
+
+// rememberBefore reads the segment before the tail where the tail does not say
+// all: a crash came before that, or its owner is just writing it.
+func (s *Embedded) rememberBefore() error {
+	if s.begun || len(s.journal.segments) == 1 {
+		s.begun = true
+		return nil
+	}
+	before := s.journal.segments[len(s.journal.segments)-2]
+	_, err := before.each(headerSize, func(at int, e entry) error { return s.remember(numberOf(before.number, at), e) })
+	return err
 }
 
 func (s *Embedded) progress(done, total int64) {
@@ -77,6 +102,14 @@ func (s *Embedded) progress(done, total int64) {
 func (s *Embedded) recover(at int, e entry) error {
 	n := numberOf(s.journal.tail().number, at)
 	s.index.plan.keys(s.journal.key, e, s.journal.about(e), func(key uint64) { s.index.tail.add(key, n) })
+	if at%(1<<20) < unit {
+		s.progress(int64(at), int64(len(s.journal.tail().data)))
+	}
+	return s.remember(n, e)
+}
+
+// remember repeats what a record says beside the logs.
+func (s *Embedded) remember(n uint64, e entry) error {
 	switch e.kind() {
 	case entryTransaction:
 		to, _ := s.undecided.Add(e.tx().Lo, e.tx())
@@ -111,12 +144,11 @@ func (s *Embedded) recover(at int, e entry) error {
 				*to = e.u64(at)
 			}
 		}
+	case entryBegun:
+		s.gone, s.begun = max(s.gone, payment.Time(e.u64(8))), true
 	case entrySeal:
 	default:
 		return fmt.Errorf("unknown kind of record %q", e.kind())
-	}
-	if at%(1<<20) < unit {
-		s.progress(int64(at), int64(len(s.journal.tail().data)))
 	}
 	return nil
 }
@@ -134,7 +166,14 @@ func (s *Embedded) useGroups(groups []*group) {
 	for _, g := range groups {
 		f := s.newFolder(g, s, s.journal.key, &s.outages, &s.opts)
 		f.evicted = s.keepChain
+		f.lateInMemory = s.opts.LateInMemory
 		s.folders = append(s.folders, f)
+	}
+	s.unread = nil
+	for _, k := range s.index.plan {
+		if s.folderOf(k.entity) == nil {
+			s.unread = append(s.unread, k)
+		}
 	}
 }
 
@@ -164,14 +203,14 @@ func (s *Embedded) Use(ctx context.Context, features []Feature) error {
 		sealed := s.journal.segments[:len(s.journal.segments)-1]
 		for i, segment := range sealed {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return errors.Join(ctx.Err(), next.close())
 			}
 			r, err := next.build(&s.journal, segment)
 			if err == nil {
 				err = next.put(r)
 			}
 			if err != nil {
-				return fmt.Errorf("store: make the index again: %w", err)
+				return errors.Join(fmt.Errorf("store: make the index again: %w", err), next.close())
 			}
 			s.progress(int64(i+1), int64(len(sealed)))
 		}
@@ -195,13 +234,13 @@ func (s *Embedded) Use(ctx context.Context, features []Feature) error {
 }
 
 // Since implements Store. The journal is whole from the first transaction that
-// is kept.
+// is kept, or after the last one that is not.
 func (s *Embedded) Since(Entity) payment.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, segment := range s.journal.segments {
 		if segment.transactions > 0 {
-			return segment.first
+			return max(segment.first, s.gone.Add(1))
 		}
 	}
 	return maxTime
@@ -246,12 +285,15 @@ func (s *Embedded) Size() Size {
 	return Size{FoldBytes: s.bytes(), Entities: s.entities(), Evicted: s.evicted, Loaded: s.loaded, LogBytes: s.journal.bytes()}
 }
 
-// Close implements Store.
-func (s *Embedded) Close() error {
-	err := s.journal.close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return errors.Join(err, s.index.close())
+// Close implements Store. To close it once more does nothing.
+func (s *Embedded) Close() (err error) {
+	s.closing.Do(func() {
+		err = s.journal.close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err = errors.Join(err, s.index.close())
+	})
+	return err
 }
 
 // Holds implements Store.
@@ -326,7 +368,7 @@ func (s *Embedded) Decided(_ context.Context, marks []Mark) error {
 		m, n, tx := &marks[i], placed[2*i], placed[2*i+1]
 		s.index.tail.add(txKey(m.Tx), n)
 		if tx != 0 {
-			s.tell(s.journal.at(n), n, s.journal.at(tx), func(f *folder) bool { return len(f.byVerdict) > 0 })
+			s.tell(s.journal.at(n), n, s.journal.at(tx), func(k indexedKind) bool { return k.verdict })
 		}
 		if m.Offset >= 0 {
 			s.undecided.Delete(m.Tx.Lo, m.Tx)
@@ -335,23 +377,22 @@ func (s *Embedded) Decided(_ context.Context, marks []Mark) error {
 	return nil
 }
 
-// tell lets the folds of a transaction's entities have an entry about it, where
-// the folder looks at such entries.
-func (s *Embedded) tell(e entry, n uint64, tx entry, looks func(*folder) bool) {
-	for _, f := range s.folders {
-		if !looks(f) {
+// tell lets the entities of a transaction have an entry about it, where their
+// kind has such entries in its logs. (A fold that does not look at it lets it pass.)
+func (s *Embedded) tell(e entry, n uint64, tx entry, has func(indexedKind) bool) {
+	for _, k := range s.index.plan {
+		key := s.journal.key.entity(k.entity, tx)
+		if key == 0 || !has(k) {
 			continue
 		}
-		key := s.journal.key.entity(f.entity, tx)
-		if key == 0 {
-			continue
+		if f := s.folderOf(k.entity); f != nil {
+			if entity, ok := f.find(key); ok {
+				s.chain(f.foldOf(entity), n)
+				f.apply(entity, e, n)
+				continue
+			}
 		}
-		if entity, ok := f.find(key); ok {
-			s.chain(f.foldOf(entity), n)
-			f.apply(entity, e, n)
-		} else {
-			s.index.tail.add(key, n)
-		}
+		s.index.tail.add(key, n)
 	}
 }
 
@@ -374,7 +415,7 @@ func (s *Embedded) load(f *folder, key uint64) uint32 {
 		f.foldOf(n).log = logEnd{s.journal.tail().number, head}
 	}
 	for _, number := range s.run.numbers {
-		if e := s.journal.at(number); e != nil {
+		if e := s.journal.checked(number); e != nil {
 			f.apply(n, e, number)
 		}
 	}
@@ -384,11 +425,43 @@ func (s *Embedded) load(f *folder, key uint64) uint32 {
 	return n
 }
 
+// renew makes the fold of entity n again where it has events that the log has
+// lost since: nobody can judge them any more. The entity keeps its number.
+func (s *Embedded) renew(f *folder, n uint32) {
+	fd := f.foldOf(n)
+	if fd.log.segment == s.journal.tail().number { // nothing was lost since it was looked at
+		return
+	}
+	if fd.events.n == 0 || fd.events.at(f.ringsOf(fd), fd.events.first).time > s.gone {
+		return
+	}
+	for i := fd.events.first; i < fd.events.end(); i++ {
+		el := fd.events.at(f.ringsOf(fd), i)
+		if el.time > s.gone {
+			return
+		}
+		if el.ref&tileBit == 0 && s.journal.at(el.number()) == nil {
+			key := fd.key
+			f.evict(n)
+			s.load(f, key) // takes the number that was given back last
+			return
+		}
+	}
+}
+
 // roll seals the tail when it is full, makes its index, and gives up what is no
 // longer to be kept.
 func (s *Embedded) roll() error {
-	if s.calls++; s.calls%64 == 0 && s.bytes() > s.opts.Memory {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	if s.bytes() > s.opts.Memory {
 		s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16))
+	}
+	if !s.begun { // a crash or a full disk came in between
+		if err := s.writeAgain(); err != nil {
+			return err
+		}
 	}
 	if len(s.journal.tail().data) < s.journal.limit {
 		return nil
@@ -397,19 +470,60 @@ func (s *Embedded) roll() error {
 	if err := s.journal.seal(); err != nil {
 		return err
 	}
+	s.begun = false
 	if err := s.index.sealed(number); err != nil {
 		return err
 	}
-	keep := max(s.reach(), s.opts.Keep) + s.opts.Lateness + slack
-	for old := s.horizon.Add(-max(keep, s.opts.KeepMarks)); len(s.journal.segments) > 1 && s.journal.segments[0].last < old; {
+	old := s.expired()
+	for _, g := range s.journal.segments[:old] {
+		if g.transactions > 0 {
+			s.gone = max(s.gone, g.last)
+		}
+	}
+	s.forgetUndecided(old)
+	if err := s.writeAgain(); err != nil {
+		return err
+	}
+	for range old {
 		if err := s.journal.drop(); err != nil {
 			return err
 		}
 	}
-	if err := s.index.dropBefore(s.journal.segments[0].number); err != nil {
-		return err
+	return s.index.dropBefore(s.journal.segments[0].number)
+}
+
+// expired is how many of the oldest segments nobody will look at any more. One
+// without transactions goes with the next that has some. The segment before the
+// tail stays: it says what the tail will say once its beginning is complete.
+func (s *Embedded) expired() (n int) {
+	keep := max(s.reach(), s.opts.Keep) + s.opts.Lateness + slack
+	old := s.horizon.Add(-max(keep, s.opts.KeepMarks))
+	for i, g := range s.journal.segments[:len(s.journal.segments)-2] {
+		if g.transactions > 0 && g.last >= old {
+			break
+		}
+		if g.transactions > 0 {
+			n = i + 1
+		}
 	}
-	return s.writeAgain()
+	return n
+}
+
+// forgetUndecided forgets the transactions of the first segments that never got
+// a verdict.
+func (s *Embedded) forgetUndecided(segments int) {
+	if segments == 0 {
+		return
+	}
+	var old []TxHash
+	s.undecided.Each(func(tx TxHash, n *uint64) {
+		if s.journal.segmentOf(*n) < segments {
+			old = append(old, tx)
+		}
+	})
+	for _, tx := range old {
+		s.undecided.Delete(tx.Lo, tx)
+	}
 }
 
 // writeAgain begins a segment with what only the tail says.
@@ -417,9 +531,11 @@ func (s *Embedded) writeAgain() error {
 	for i := range s.outages.list {
 		s.journal.put(func(b []byte) []byte { return appendOutage(b, &s.outages.list[i].Outage) })
 	}
+	var again []counting
 	for _, list := range s.parked {
 		for i := range list {
-			s.journal.put(func(b []byte) []byte { return appendParked(b, &list[i]) })
+			_, n := s.journal.put(func(b []byte) []byte { return appendParked(b, &list[i]) })
+			again = append(again, counting{list[i].outcome.identity, n, 0})
 		}
 		if len(s.journal.pending) > maxSegment/4 {
 			if err := s.journal.flush(); err != nil {
@@ -428,15 +544,19 @@ func (s *Embedded) writeAgain() error {
 		}
 	}
 	var numbers []uint64
-	s.undecided.Each(func(_ TxHash, n *uint64) {
-		if s.journal.at(*n) != nil {
-			numbers = append(numbers, *n)
-		}
-	})
+	s.undecided.Each(func(_ TxHash, n *uint64) { numbers = append(numbers, *n) })
 	for some := range slices.Chunk(numbers, 1<<16) {
 		s.journal.put(func(b []byte) []byte { return appendUndecided(b, some) })
 	}
-	return s.journal.flush()
+	s.journal.put(func(b []byte) []byte { return appendBegun(b, s.gone) })
+	if err := s.journal.flush(); err != nil {
+		return err
+	}
+	for _, c := range again {
+		s.index.tail.add(identityKey(c.identity), c.number)
+	}
+	s.begun = true
+	return nil
 }
 
 // Outage implements Store. It changes what any fold may hold, so all are made again.
@@ -454,7 +574,7 @@ func (s *Embedded) Outage(_ context.Context, o Outage) error {
 }
 
 // Log implements Store.
-func (s *Embedded) Log(_ context.Context, of Entity, key uint64, yield func(LogEntry) bool) error {
+func (s *Embedded) Log(ctx context.Context, of Entity, key uint64, yield func(LogEntry) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	head := s.index.tail.head(key)
@@ -463,14 +583,27 @@ func (s *Embedded) Log(_ context.Context, of Entity, key uint64, yield func(LogE
 			head = f.foldOf(n).log.offset
 		}
 	}
-	for _, n := range s.index.tail.numbers(s.index.numbers(nil, key), head) {
-		e := s.journal.at(n)
+	show := func(number uint64) (more bool) {
+		e := s.journal.at(number)
 		if e == nil {
-			continue
+			return true
 		}
-		segment, offset := s.journal.position(n)
-		if !yield(LogEntry{payment.Position{Segment: segment, Offset: offset}, e.words()}) {
-			break
+		segment, offset := s.journal.position(number)
+		return yield(LogEntry{payment.Position{Segment: segment, Offset: offset}, e.words()})
+	}
+	for _, r := range s.index.all { // one after the other: to search a segment takes time
+		for _, p := range r.find(key) {
+			if !show(p.number) {
+				return nil
+			}
+		}
+		if err := errors.Join(s.index.damage, ctx.Err()); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.index.tail.numbers(nil, head) {
+		if !show(n) {
+			return nil
 		}
 	}
 	return nil

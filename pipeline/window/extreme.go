@@ -30,7 +30,7 @@ func (f *folder) findExtreme(n uint32, c *cell, w []uint64) {
 	fd, cursors := f.foldOf(n), f.words(n)
 	var found [3]uint64
 	for i := cursors[2*c.span]; i < cursors[2*c.span+1]; i++ {
-		f.contribute(found[:], c, fd.events.at(f.rings, i), true)
+		f.contribute(found[:], c, fd.events.at(f.ringsOf(fd), i), true)
 	}
 	copy(w, found[:])
 }

@@ -37,11 +37,16 @@ type fold struct {
 	events   ring
 	outcomes ring // of the events, by event time; only where a cell looks at the status
 	at       payment.Time
-	applied  uint64 // the outcomes before this index are known as of at
-	key      uint64 // of the entity
-	log      logEnd // how much of its log is folded; owned by the store
-	used     bool   // since the clock's hand passed (memory.go)
-	fresh    bool   // no window was read yet: all cursors and cells are zero
+	applied  uint64       // the outcomes before this index are known as of at
+	key      uint64       // of the entity
+	log      logEnd       // how much of its log is folded; owned by the store
+	used     bool         // since the clock's hand passed (memory.go)
+	fresh    bool         // no window was read yet: all cursors and cells are zero
+	unsure   bool         // an event was put where a window begins: whether it is in, the next seek says
+	page     uint32       // of the folder, in whose zone the rings are
+	tiles    uint32       // of the elems of events, the oldest
+	tiledTo  payment.Time // the time of the last of them
+	from     payment.Time // events up to here have been dropped
 }
 
 // logEnd is a place in an entity's log, or what else a store notes of it.
@@ -83,7 +88,7 @@ func (f *folder) contribute(w []uint64, c *cell, el *elem, add bool) {
 		f.contributeTile(w, c, el, add)
 		return
 	}
-	if !f.counts(c, el) {
+	if (c.Where != nil || c.ReadsStatus) && !f.counts(c, el) {
 		return
 	}
 	one := uint64(1)
@@ -171,6 +176,12 @@ func (f *folder) applyTransaction(n uint32, e entry, number uint64) (at uint64, 
 	}
 	own.ref |= f.judge(&own)
 	f.h.retain(number)
+	if fd.events.n > 0 { // here, so that what is in the ring is a function of the log
+		f.drop(n, f.horizon(fd, e.time()))
+	}
+	if f.ringsOf(fd).wasted() {
+		f.sweep(fd.page)
+	}
 	return f.insert(n, own), true
 }
 
@@ -190,15 +201,18 @@ func (f *folder) judge(el *elem) (bits uint64) {
 
 // findTx finds the event of a transaction.
 func (f *folder) findTx(fd *fold, t payment.Time, tx TxHash) (at uint64, ok bool) {
-	if fd.events.n == 0 || fd.events.at(f.rings, fd.events.end()-1).time < t {
+	if fd.events.n == 0 || fd.events.at(f.ringsOf(fd), fd.events.end()-1).time < t {
 		return 0, false // the usual case: it is the newest
 	}
-	for at = fd.events.after(f.rings, t-1); at < fd.events.end(); at++ {
-		el := fd.events.at(f.rings, at)
+	for at = fd.events.after(f.ringsOf(fd), t-1); at < fd.events.end(); at++ {
+		el := fd.events.at(f.ringsOf(fd), at)
 		if el.time != t {
 			break
 		}
-		if el.ref&tileBit == 0 && f.h.entryAt(el.number()).tx() == tx {
+		if el.ref&tileBit != 0 {
+			continue
+		}
+		if e := f.h.entryAt(el.number()); e != nil && e.tx() == tx {
 			return at, true
 		}
 	}
@@ -212,8 +226,8 @@ func (f *folder) findNumber(fd *fold, number uint64) (at uint64, ok bool) {
 		return 0, false
 	}
 	t := e.time()
-	for at = fd.events.after(f.rings, t-1); at < fd.events.end(); at++ {
-		el := fd.events.at(f.rings, at)
+	for at = fd.events.after(f.ringsOf(fd), t-1); at < fd.events.end(); at++ {
+		el := fd.events.at(f.ringsOf(fd), at)
 		if el.time != t {
 			break
 		}
@@ -228,10 +242,13 @@ func (f *folder) findNumber(fd *fold, number uint64) (at uint64, ok bool) {
 // cursors surround its place. It returns the event's index.
 func (f *folder) insert(n uint32, el elem) uint64 {
 	fd := f.foldOf(n)
-	if fd.events.n >= uint32(f.hotEvents) {
+	if fd.events.n-fd.tiles >= uint32(f.hotEvents) {
 		f.tile(n)
 	}
-	at := fd.events.insert(f.rings, el)
+	at := fd.events.insert(f.ringsOf(fd), el)
+	if len(f.distinct) > 0 && f.sketches.any() {
+		f.sketchEvent(n, at)
+	}
 	if at+1 == fd.events.end() {
 		return at // behind all cursors; most of all
 	}
@@ -243,6 +260,7 @@ func (f *folder) insert(n uint32, el elem) uint64 {
 		case at <= *lo:
 			*lo++
 			*hi++
+			fd.unsure = true
 		default:
 			*hi++
 			f.pass(w, s, &el, true)
@@ -255,7 +273,10 @@ func (f *folder) insert(n uint32, el elem) uint64 {
 // before the index limit are passed.
 func (f *folder) seek(n uint32, t payment.Time, limit uint64) {
 	fd := f.foldOf(n)
-	f.seekOutcomes(n, fd, t)
+	if len(f.byStatus) > 0 {
+		f.seekOutcomes(n, fd, t)
+	}
+	back := t <= fd.at || fd.unsure
 	fd.at = t
 	w := f.words(n)
 	for s := range f.spans {
@@ -266,12 +287,12 @@ func (f *folder) seek(n uint32, t payment.Time, limit uint64) {
 		}
 		lo, hi := &w[2*s], &w[2*s+1]
 		if fd.fresh {
-			*lo = fd.events.after(f.rings, low)
+			*lo = fd.events.after(f.ringsOf(fd), low)
 			*hi = *lo
 		}
 		// The end first where it grows, so that the cursors never cross.
 		for *hi < stop {
-			el := fd.events.at(f.rings, *hi)
+			el := fd.events.at(f.ringsOf(fd), *hi)
 			if el.time > high {
 				break
 			}
@@ -279,15 +300,18 @@ func (f *folder) seek(n uint32, t payment.Time, limit uint64) {
 			f.pass(w, s, el, true)
 		}
 		for *lo < *hi {
-			el := fd.events.at(f.rings, *lo)
+			el := fd.events.at(f.ringsOf(fd), *lo)
 			if el.time > low {
 				break
 			}
 			*lo++
 			f.pass(w, s, el, false)
 		}
+		if !back {
+			continue
+		}
 		for *lo > fd.events.first {
-			el := fd.events.at(f.rings, *lo-1)
+			el := fd.events.at(f.ringsOf(fd), *lo-1)
 			if el.time <= low {
 				break
 			}
@@ -295,7 +319,7 @@ func (f *folder) seek(n uint32, t payment.Time, limit uint64) {
 			f.pass(w, s, el, true)
 		}
 		for *hi > *lo {
-			el := fd.events.at(f.rings, *hi-1)
+			el := fd.events.at(f.ringsOf(fd), *hi-1)
 			if el.time <= high && *hi <= stop {
 				break
 			}
@@ -303,15 +327,14 @@ func (f *folder) seek(n uint32, t payment.Time, limit uint64) {
 			f.pass(w, s, el, false)
 		}
 	}
-	fd.fresh = false
+	fd.fresh, fd.unsure = false, false
 }
 
 // pass adds or removes an elem that a cursor of span s has passed.
 func (f *folder) pass(w []uint64, s int, el *elem, add bool) {
-	for i := range f.cells {
-		if c := &f.cells[i]; c.span == s {
-			f.contribute(w[c.state:], c, el, add)
-		}
+	cells := f.cells[f.spans[s].from:f.spans[s].to]
+	for i := range cells {
+		f.contribute(w[cells[i].state:], &cells[i], el, add)
 	}
 }
 
@@ -319,7 +342,8 @@ func (f *folder) pass(w []uint64, s int, el *elem, add bool) {
 // cover it, and comes back as what it has become.
 func (f *folder) change(n uint32, at uint64, cells []int, how func(*elem)) {
 	w := f.words(n)
-	el := f.foldOf(n).events.at(f.rings, at)
+	fd := f.foldOf(n)
+	el := fd.events.at(f.ringsOf(fd), at)
 	for _, add := range [...]bool{false, true} {
 		for _, k := range cells {
 			if c := &f.cells[k]; at >= w[2*c.span] && at < w[2*c.span+1] {
@@ -340,33 +364,70 @@ func (f *folder) applyVerdict(n uint32, e entry) bool {
 	}
 	fd := f.foldOf(n)
 	at, ok := f.findTx(fd, e.txTime(), e.tx())
-	if !ok || fd.events.at(f.rings, at).ref&publishedBit != 0 {
+	if !ok || fd.events.at(f.ringsOf(fd), at).ref&publishedBit != 0 {
 		return false
 	}
 	f.change(n, at, f.byVerdict, func(el *elem) { el.setVerdict(e.verdict(), e[6]&flagPublished != 0) })
 	return true
 }
 
-// drop forgets what no window and no late payment can reach any more. The fold
-// has just been sought to a moment whose windows all begin after t.
+// fewEvents is up to how many events a log is soon read again for a payment that
+// is late: then memory holds what those need that are late by little.
+const fewEvents = 1024
+
+// horizon is the time up to which events are too old for any payment that is to
+// be served from memory, seen from the newest event, which may be about to come.
+func (f *folder) horizon(fd *fold, next payment.Time) payment.Time {
+	late := f.lateness
+	if late != forever {
+		late += slack
+	}
+	if f.lateInMemory > 0 && fd.events.n <= fewEvents {
+		late = min(late, f.lateInMemory)
+	}
+	newest := max(next, fd.events.at(f.ringsOf(fd), fd.events.end()-1).time)
+	return newest.Add(-late).Add(-f.reach)
+}
+
+// whole tells whether the ring has all that windows as of t look at. For a
+// payment that is later than that, the log has.
+func (f *folder) whole(fd *fold, t payment.Time) bool {
+	return fd.from == minTime || t.Add(-f.reach) >= fd.from
+}
+
+// drop forgets the events up to t, which no window and no late payment can reach
+// any more.
 func (f *folder) drop(n uint32, t payment.Time) {
 	fd := f.foldOf(n)
-	if fd.events.n == 0 || fd.events.at(f.rings, fd.events.first).time > t {
+	if fd.events.n == 0 || fd.events.at(f.ringsOf(fd), fd.events.first).time > t {
 		return
 	}
-	for fd.events.n > 0 && fd.events.at(f.rings, fd.events.first).time <= t {
-		f.forget(fd.events.at(f.rings, fd.events.first))
-		fd.events.popFirst()
-	}
-	fd.events.shrink(f.rings)
 	w := f.words(n)
+	for fd.events.n > 0 {
+		el := fd.events.at(f.ringsOf(fd), fd.events.first)
+		if el.time > t {
+			break
+		}
+		for s := range f.spans {
+			if at := fd.events.first; at >= w[2*s] && at < w[2*s+1] { // a window that nobody has looked at for long
+				f.pass(w, s, el, false)
+			}
+		}
+		f.forget(el)
+		if el.ref&tileBit != 0 {
+			fd.tiles--
+		}
+		fd.events.popFirst()
+		fd.from = max(fd.from, t)
+	}
+	fd.events.shrink(f.ringsOf(fd))
 	for s := range f.spans {
 		w[2*s], w[2*s+1] = max(w[2*s], fd.events.first), max(w[2*s+1], fd.events.first)
 	}
-	for fd.outcomes.n > 0 && fd.outcomes.at(f.rings, fd.outcomes.first).time <= min(t, fd.at) {
-		f.h.release(fd.outcomes.at(f.rings, fd.outcomes.first).number())
+	for fd.outcomes.n > 0 && fd.outcomes.at(f.ringsOf(fd), fd.outcomes.first).time <= min(t, fd.at) {
+		f.h.release(fd.outcomes.at(f.ringsOf(fd), fd.outcomes.first).number())
 		fd.outcomes.popFirst()
 	}
-	fd.outcomes.shrink(f.rings)
+	fd.outcomes.shrink(f.ringsOf(fd))
 	fd.applied = max(fd.applied, fd.outcomes.first)
 }

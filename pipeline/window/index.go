@@ -1,7 +1,6 @@
 package window
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,7 +8,7 @@ import (
 	"io"
 	"math/bits"
 	"os"
-	"slices"
+	"sort"
 	"unsafe"
 
 	"github.com/edsrzf/mmap-go"
@@ -31,6 +30,7 @@ type run struct {
 	first    []uint32 // by the highest bits of the key: the first pair that has these or higher ones
 	filter   []uint64 // see filtered
 	mapped   mmap.MMap
+	search   func(key uint64) []pair // instead of all these, where a segment has no index: see readonly.go
 }
 
 type pair struct{ key, number uint64 }
@@ -43,10 +43,32 @@ const (
 )
 
 // newRun makes the index of segments from their pairs, which come in the order
-// of the log and are sorted in place.
+// of the log. They are dealt out by their highest bits, as the table will look
+// for them, and the few of each place are put in order there.
 func newRun(from, to uint32, pairs []pair) *run {
-	slices.SortStableFunc(pairs, func(a, b pair) int { return cmp.Compare(a.key, b.key) })
-	return (&run{from: from, to: to, pairs: pairs}).prepare()
+	r := &run{from: from, to: to, pairs: make([]pair, len(pairs))}
+	table, _ := r.bits()
+	next := make([]uint32, 1<<table+1)
+	for i := range pairs {
+		next[pairs[i].key>>(64-table)+1]++
+	}
+	for i := 1; i < len(next); i++ {
+		next[i] += next[i-1]
+	}
+	for _, p := range pairs {
+		at := &next[p.key>>(64-table)]
+		r.pairs[*at] = p
+		*at++
+	}
+	for i := 1; i < len(r.pairs); i++ { // equal keys stay as they came
+		p := r.pairs[i]
+		at := i
+		for ; at > 0 && r.pairs[at-1].key > p.key; at-- {
+			r.pairs[at] = r.pairs[at-1]
+		}
+		r.pairs[at] = p
+	}
+	return r.prepare()
 }
 
 // bits is how many of a key's highest bits the table, and the filter, look at.
@@ -84,15 +106,16 @@ func (r *run) filtered(key uint64) (word *uint64, mask uint64) {
 
 // find returns the pairs of a key, in the order of the log.
 func (r *run) find(key uint64) []pair {
+	if r.search != nil {
+		return r.search(key)
+	}
 	if word, mask := r.filtered(key); *word&mask != mask {
 		return nil
 	}
 	table, _ := r.bits()
 	top := key >> (64 - table)
 	lo, hi := int(r.first[top]), int(r.first[top+1])
-	for lo < hi && r.pairs[lo].key < key {
-		lo++
-	}
+	lo += sort.Search(hi-lo, func(i int) bool { return r.pairs[lo+i].key >= key })
 	end := lo
 	for end < hi && r.pairs[end].key == key {
 		end++

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,11 +32,12 @@ type journal struct {
 	dir   string
 	limit int
 	key   Key
+	// All that would be written is refused.
+	readOnly bool
 
 	// Guarded by the store's lock.
 	segments []*segment // those that are kept, the tail last
 	pending  []byte     // what the next flush writes
-	dropped  []*segment // no longer kept; unmapped when the journal closes
 
 	// Of a directory. file and mark are owned by whoever holds the store's lock.
 	lock   *flock.Flock
@@ -61,20 +63,37 @@ func (j *journal) written() uint64 {
 
 // at returns an entry by its number, nil where it is not kept any more.
 func (j *journal) at(number uint64) entry {
-	first := j.segments[0].number
-	const segmentMask = numberMask >> segmentShift
-	i := (uint32(number>>segmentShift) - first) & segmentMask
-	if int(i) >= len(j.segments) {
+	i := j.segmentOf(number)
+	if i >= len(j.segments) {
 		return nil
 	}
 	return j.segments[i].entryAt(int(number&(1<<segmentShift-1)) * unit)
 }
 
+// checked returns an entry by its number as at does, and looks whether its bytes
+// are what was written. Damage makes the journal unusable: no value may rest on it.
+func (j *journal) checked(number uint64) entry {
+	e := j.at(number)
+	if e == nil {
+		return nil
+	}
+	segment, offset := j.position(number)
+	if _, ok := frame(j.segments[segment-j.segments[0].number].data[offset:]); !ok {
+		j.fail(fmt.Errorf("%w: segment %d at byte %d", ErrCorrupt, segment, offset))
+		return nil
+	}
+	return e
+}
+
+// segmentOf is the place of a number's segment among those that are kept.
+func (j *journal) segmentOf(number uint64) int {
+	const segmentMask = numberMask >> segmentShift
+	return int((uint32(number>>segmentShift) - j.segments[0].number) & segmentMask)
+}
+
 // position says where in the journal a number is, for people and for evidence.
 func (j *journal) position(number uint64) (segment uint32, offset uint64) {
-	first := j.segments[0].number
-	const segmentMask = numberMask >> segmentShift
-	return first + (uint32(number>>segmentShift)-first)&segmentMask, (number & (1<<segmentShift - 1)) * unit
+	return j.segments[0].number + uint32(j.segmentOf(number)), (number & (1<<segmentShift - 1)) * unit
 }
 
 // put adds the record of an entry, which add appends, to what the next flush
@@ -92,14 +111,12 @@ func (j *journal) put(add func([]byte) []byte) (entry, uint64) {
 	return e, numberOf(t.number, len(t.data)+at)
 }
 
-// full tells that the tail should be replaced before more is put.
-func (j *journal) full(more int) bool {
-	return len(j.tail().data)+more > j.limit && len(j.tail().data) > headerSize
-}
-
 // flush writes what was put, as a whole or not at all.
 func (j *journal) flush() error {
 	defer func() { j.pending = j.pending[:0] }()
+	if j.readOnly {
+		return ErrReadOnly
+	}
 	if err := j.failed.Load(); err != nil {
 		return *err
 	}
@@ -117,9 +134,20 @@ func (j *journal) flush() error {
 		}
 	}
 	from := len(t.data)
+	if need := from + len(j.pending); need > cap(t.data) { // the last step is to all that it will take
+		size := 4 * need
+		if size > j.limit/4 {
+			size = max(j.limit+j.limit/16, need+need/4)
+		}
+		t.data = append(make([]byte, 0, size), t.data...)
+	}
 	t.data = append(t.data, j.pending...)
-	_, err := t.each(from, func(_ int, e entry) error { t.note(e); return nil })
-	return err
+	for from < len(t.data) {
+		e := t.entryAt(from)
+		t.note(e)
+		from += recordSize(e)
+	}
+	return nil
 }
 
 // seal completes the tail and begins another segment.
@@ -153,7 +181,7 @@ func (j *journal) begin(number uint32) error {
 			return err
 		}
 		if _, err := f.Write(s.data); err != nil {
-			return err
+			return errors.Join(err, f.Close())
 		}
 		j.file = f
 		if err := syncDir(j.dir); err != nil {
@@ -167,11 +195,13 @@ func (j *journal) begin(number uint32) error {
 // drop gives up the oldest segment.
 func (j *journal) drop() error {
 	s := j.segments[0]
-	j.segments = j.segments[1:]
-	if j.dir == "" {
-		return nil
+	if j.dir != "" {
+		if err := os.Remove(j.name(s.number)); err != nil {
+			return err
+		}
 	}
-	return errors.Join(s.unmap(), os.Remove(j.name(s.number)))
+	j.segments = j.segments[1:]
+	return s.unmap()
 }
 
 // bytes is what the segments take.
@@ -217,13 +247,16 @@ func (j *journal) open(owner string, visit func(at int, e entry) error) (err err
 			return fmt.Errorf("%s: %w", filepath.Base(name), err)
 		}
 	}
+	if n := j.syncedNumber(); n > 0 && (len(j.segments) == 0 || n > j.tail().number) {
+		return fmt.Errorf("%w: segment %d is missing", ErrCorrupt, n)
+	}
 	if len(j.segments) == 0 {
 		if j.key == (Key{}) {
 			if j.key, err = newKey(); err != nil {
 				return err
 			}
 		}
-		return j.begin(max(1, j.syncedNumber()))
+		return j.begin(1)
 	}
 	t := j.tail()
 	if t.mapped != nil { // the crash came between a seal and the next segment
@@ -248,11 +281,15 @@ func (j *journal) openSegment(name string, last bool) error {
 	if err != nil {
 		return err
 	}
-	if last && info.Size() < int64(headerSize) && j.syncedSize(s.number) == 0 {
+	begun := last && j.syncedSize(s.number) == 0
+	if begun && info.Size() < int64(headerSize) {
 		return os.Remove(name) // the crash came while the segment was begun
 	}
 	if err := s.mapFile(name); err != nil {
 		return errors.Join(ErrCorrupt, err)
+	}
+	if begun && len(bytes.TrimLeft(s.data, "\x00")) == 0 {
+		return errors.Join(s.unmap(), os.Remove(name)) // the same, and only the file's length has reached the disk
 	}
 	key, ok := readHeader(s.data, s.number)
 	if !ok {
@@ -262,7 +299,12 @@ func (j *journal) openSegment(name string, last bool) error {
 		return fmt.Errorf("%w: it is a segment of another journal", ErrCorrupt)
 	}
 	j.key = key
-	switch sealed := s.readSeal(); {
+	sealed := s.readSeal()
+	if sealed && last { // a machine's crash may have kept the seal, and lost what was before it
+		end, err := s.each(headerSize, func(int, entry) error { return nil })
+		sealed = err == nil && end == len(s.data)
+	}
+	switch {
 	case !sealed && !last:
 		return fmt.Errorf("%w: its end is missing", ErrCorrupt)
 	case !sealed:
@@ -276,21 +318,30 @@ func (j *journal) openSegment(name string, last bool) error {
 	return nil
 }
 
-// openTail reads the tail and opens its file for what comes.
-func (j *journal) openTail(t *segment, visit func(int, entry) error) error {
+// readTail reads the tail up to its last whole record, and forgets the rest.
+func (j *journal) readTail(t *segment, visit func(int, entry) error) (end int, err error) {
 	all := segment{data: t.data}
-	end, err := all.each(headerSize, func(at int, e entry) error {
+	end, err = all.each(headerSize, func(at int, e entry) error {
 		t.note(e)
 		t.data = all.data[:at+recordSize(e)] // what visit may see
 		return visit(at, e)
 	})
 	if err != nil {
-		return fmt.Errorf("%w at byte %d: %w", ErrCorrupt, end, err)
+		return end, fmt.Errorf("%w at byte %d: %w", ErrCorrupt, end, err)
+	}
+	t.data = all.data[:end:end]
+	return end, nil
+}
+
+// openTail reads the tail and opens its file for what comes.
+func (j *journal) openTail(t *segment, visit func(int, entry) error) error {
+	end, err := j.readTail(t, visit)
+	if err != nil {
+		return err
 	}
 	if synced := j.syncedSize(t.number); int64(end) < synced {
 		return fmt.Errorf("%w at byte %d, and %d were on the disk already", ErrCorrupt, end, synced)
 	}
-	t.data = all.data[:end:end]
 	if j.file, err = os.OpenFile(j.name(t.number), os.O_WRONLY, 0); err != nil {
 		return err
 	}
@@ -404,15 +455,18 @@ func (j *journal) sync() {
 	}
 }
 
-func (j *journal) close() error {
+func (j *journal) close() (err error) {
 	if j.dir == "" {
-		return nil
+		for _, s := range j.segments { // mapped if they were only looked at
+			err = errors.Join(err, s.unmap())
+		}
+		return err
 	}
 	close(j.done)
 	j.ticker.Stop()
 	j.synced.Wait()
 	j.sync()
-	err := errors.Join(j.file.Close(), j.mark.Close())
+	err = errors.Join(j.file.Close(), j.mark.Close())
 	for _, s := range j.segments {
 		err = errors.Join(err, s.unmap())
 	}

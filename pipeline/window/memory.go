@@ -11,7 +11,6 @@ import (
 // that nobody has looked at for a while are evicted; that costs a look at their
 // log when they come again, never a number.
 type memory struct {
-	rings    arena[elem]
 	sets     tallies  // of the cells that count distinct values
 	sketches sketches // of those that have too many
 	folders  []*folder
@@ -24,7 +23,6 @@ type folder struct {
 	*group
 	h         history
 	key       Key
-	rings     *arena[elem]
 	sets      *tallies
 	sketches  *sketches
 	tiles     tileWords
@@ -34,11 +32,13 @@ type folder struct {
 	// Up to so many distinct values are counted exactly.
 	exactDistinct int
 	lateness      time.Duration
+	lateInMemory  time.Duration // of an entity with few events; 0: all lateness
 
 	index table.Table[uint64, uint32] // key of an entity to its number
 	count uint32                      // of the numbers that were given out
 	free  []uint32                    // of these, those that nobody has
 	folds [][]fold                    // pages of foldPage
+	zones []zone                      // for each page, what its rings are made of
 	state [][]uint64                  // pages of foldPage, stateWords for each fold
 	hand  uint32                      // of the clock
 	// evicted, if set, is told of a fold before it is given up.
@@ -48,7 +48,7 @@ type folder struct {
 
 // newFolder makes the folder of a group in a memory.
 func (m *memory) newFolder(g *group, h history, key Key, o *outages, opts *Options) *folder {
-	return &folder{group: g, h: h, key: key, rings: &m.rings, sets: &m.sets, sketches: &m.sketches, outages: o,
+	return &folder{group: g, h: h, key: key, sets: &m.sets, sketches: &m.sketches, outages: o,
 		texts: map[string]string{}, hotEvents: opts.HotEvents, exactDistinct: opts.ExactDistinct, lateness: opts.Lateness}
 }
 
@@ -70,14 +70,30 @@ func (f *folder) begin(key uint64) uint32 {
 		n = f.count
 		if int(n/foldPage) == len(f.folds) {
 			f.folds = append(f.folds, make([]fold, foldPage))
+			f.zones = append(f.zones, zone{})
 			f.state = append(f.state, make([]uint64, foldPage*f.stateWords))
 		}
 		f.count++
 	}
 	at, _ := f.index.Add(key, key)
 	*at = n
-	*f.foldOf(n) = fold{key: key, used: true, fresh: true, at: minTime, events: ring{class: noBlock}, outcomes: ring{class: noBlock}}
+	*f.foldOf(n) = fold{key: key, page: n / foldPage, used: true, fresh: true, at: minTime, from: minTime}
 	return n
+}
+
+// ringsOf is the zone in which the rings of a fold are.
+func (f *folder) ringsOf(fd *fold) *zone { return &f.zones[fd.page] }
+
+// sweep moves the rings of a page together, in a zone that is as large as they need.
+func (f *folder) sweep(page uint32) {
+	z := &f.zones[page]
+	swept := zone{elems: make([]elem, 0, z.live+z.live/4)}
+	for i := range f.folds[page] {
+		fd := &f.folds[page][i]
+		fd.events.move(z, &swept, roomFor(fd.events.n))
+		fd.outcomes.move(z, &swept, roomFor(fd.outcomes.n))
+	}
+	*z = swept
 }
 
 // evict forgets an entity.
@@ -95,19 +111,19 @@ func (f *folder) evict(n uint32) {
 func (f *folder) release(n uint32) {
 	fd := f.foldOf(n)
 	for i := fd.events.first; i < fd.events.end(); i++ {
-		f.forget(fd.events.at(f.rings, i))
+		f.forget(fd.events.at(f.ringsOf(fd), i))
 	}
 	for i := fd.outcomes.first; i < fd.outcomes.end(); i++ {
-		f.h.release(fd.outcomes.at(f.rings, i).number())
+		f.h.release(fd.outcomes.at(f.ringsOf(fd), i).number())
 	}
-	fd.events.free(f.rings)
-	fd.outcomes.free(f.rings)
+	fd.events.free(f.ringsOf(fd))
+	fd.outcomes.free(f.ringsOf(fd))
 	w := f.words(n)
 	for _, at := range f.distinct {
 		f.dropDistinct(w[at:])
 	}
 	clear(w)
-	*fd = fold{events: ring{class: noBlock}, outcomes: ring{class: noBlock}}
+	*fd = fold{}
 }
 
 // forget gives back what an elem of a ring holds.
@@ -122,16 +138,14 @@ func (f *folder) forget(el *elem) {
 // clearState makes all windows of an entity empty and unread; sketches stay.
 func (f *folder) clearState(n uint32) {
 	w := f.words(n)
-	var kept [][tallyWords]uint64
+	var kept []uint64
 	for _, at := range f.distinct {
-		if w[at] != sketched {
-			f.sets.drop(w[at:])
-		}
-		kept = append(kept, [tallyWords]uint64(w[at:at+tallyWords]))
+		f.dropTally(w[at:])
+		kept = append(kept, w[at+distinctSketch])
 	}
 	clear(w)
 	for i, at := range f.distinct {
-		copy(w[at:], kept[i][:])
+		w[at+distinctSketch] = kept[i]
 	}
 	f.foldOf(n).fresh = true
 }
@@ -143,12 +157,15 @@ const (
 	slotBytes  = 16
 )
 
-// bytes is what the folds take, blocks that wait to be used again left out.
+// bytes is what the folds take.
 func (m *memory) bytes() int64 {
-	n := int64(m.rings.held)*smallBlock*elemBytes + int64(m.sets.held)*smallBlock*slotBytes + int64(m.sketches.bytes())
+	n := int64(m.sets.held)*smallBlock*slotBytes + int64(m.sketches.bytes())
 	for _, f := range m.folders {
 		live := int64(f.count) - int64(len(f.free))
-		n += live*int64(foldBytes+8*f.stateWords+indexBytes) + int64(f.tiles.count-uint64(len(f.tiles.free)))*int64(8*(f.stateWords+1))
+		for i := range f.zones {
+			n += int64(cap(f.zones[i].elems)) * elemBytes
+		}
+		n += live*int64(foldBytes+8*f.stateWords+indexBytes) + int64(f.tiles.count-uint64(len(f.tiles.free)))*int64(8*f.tileWords)
 	}
 	return n
 }
@@ -184,6 +201,9 @@ func (m *memory) shrink(limit int64) (evicted int) {
 			}
 			f.hand++
 		}
+		if page := max(f.hand, 1) - 1; f.zones != nil && f.zones[page/foldPage].wasted() {
+			f.sweep(page / foldPage)
+		}
 		if passed++; passed > 4*len(m.folders)*(int(m.most())/foldPage+2) {
 			break // what is left is in use
 		}
@@ -201,8 +221,8 @@ func (m *memory) most() (n uint32) {
 
 // aside makes a folder for one entity of a group, apart from all others: what
 // was read there is folded once more for a transaction that comes again.
-func (f *folder) aside() *folder {
+func (f *folder) aside(lateness time.Duration) *folder {
 	var m memory
-	opts := Options{HotEvents: f.hotEvents, ExactDistinct: f.exactDistinct, Lateness: f.lateness}
+	opts := Options{HotEvents: f.hotEvents, ExactDistinct: f.exactDistinct, Lateness: lateness}
 	return m.newFolder(f.group, f.h, f.key, f.outages, &opts)
 }

@@ -18,10 +18,10 @@ func (f *folder) applyOutcome(n uint32, e entry) bool {
 	if !ok {
 		return false
 	}
-	number := fd.events.at(f.rings, event).number()
+	number := fd.events.at(f.ringsOf(fd), event).number()
 	identity := int64(e.identity().Lo)
-	for i := fd.outcomes.after(f.rings, e.time()-1); i < fd.outcomes.end(); i++ {
-		o := fd.outcomes.at(f.rings, i)
+	for i := fd.outcomes.after(f.ringsOf(fd), e.time()-1); i < fd.outcomes.end(); i++ {
+		o := fd.outcomes.at(f.ringsOf(fd), i)
 		if o.time != e.time() {
 			break
 		}
@@ -29,7 +29,7 @@ func (f *folder) applyOutcome(n uint32, e entry) bool {
 			return false
 		}
 	}
-	at := fd.outcomes.insert(f.rings, elem{time: e.time(), amount: identity, ref: number | uint64(e.outcome())<<outcomeKindShift})
+	at := fd.outcomes.insert(f.ringsOf(fd), elem{time: e.time(), amount: identity, ref: number | uint64(e.outcome())<<outcomeKindShift})
 	f.h.retain(number)
 	if e.time() > fd.at {
 		return true
@@ -42,11 +42,11 @@ func (f *folder) applyOutcome(n uint32, e entry) bool {
 // settle lets an outcome that came late take its place among the known ones of
 // its event: they follow each other again, and the event is what the last made of it.
 func (f *folder) settle(n uint32, fd *fold, event, at uint64) {
-	o := fd.outcomes.at(f.rings, at)
-	now := fd.events.at(f.rings, event).standing()
+	o := fd.outcomes.at(f.ringsOf(fd), at)
+	now := fd.events.at(f.ringsOf(fd), event).standing()
 	before, later := now, false
 	for i := at + 1; i < fd.applied; i++ {
-		if next := fd.outcomes.at(f.rings, i); next.number() == o.number() {
+		if next := fd.outcomes.at(f.ringsOf(fd), i); next.number() == o.number() {
 			before, later = next.before(), true
 			break
 		}
@@ -55,7 +55,7 @@ func (f *folder) settle(n uint32, fd *fold, event, at uint64) {
 	standing := before.after(o.kind())
 	if later {
 		for i := at + 1; i < fd.applied; i++ {
-			if next := fd.outcomes.at(f.rings, i); next.number() == o.number() {
+			if next := fd.outcomes.at(f.ringsOf(fd), i); next.number() == o.number() {
 				next.setBefore(standing)
 				standing = standing.after(next.kind())
 			}
@@ -69,19 +69,19 @@ func (f *folder) settle(n uint32, fd *fold, event, at uint64) {
 // seekOutcomes makes outcomes known up to t, or unknown after it.
 func (f *folder) seekOutcomes(n uint32, fd *fold, t payment.Time) {
 	for fd.applied < fd.outcomes.end() {
-		o := fd.outcomes.at(f.rings, fd.applied)
+		o := fd.outcomes.at(f.ringsOf(fd), fd.applied)
 		if o.time > t {
 			break
 		}
 		fd.applied++
 		if at, ok := f.findNumber(fd, o.number()); ok {
-			before := fd.events.at(f.rings, at).standing()
+			before := fd.events.at(f.ringsOf(fd), at).standing()
 			o.setBefore(before)
 			f.change(n, at, f.byStatus, func(el *elem) { el.setStanding(before.after(o.kind())) })
 		}
 	}
 	for fd.applied > fd.outcomes.first {
-		o := fd.outcomes.at(f.rings, fd.applied-1)
+		o := fd.outcomes.at(f.ringsOf(fd), fd.applied-1)
 		if o.time <= t {
 			break
 		}

@@ -92,7 +92,7 @@ func (s *Embedded) outcomes(items []*OutcomeItem) error {
 	for _, c := range counted {
 		s.index.tail.add(identityKey(c.identity), c.number)
 		if c.tx != 0 {
-			s.tell(s.journal.at(c.number), c.number, s.journal.at(c.tx), func(f *folder) bool { return len(f.byStatus) > 0 })
+			s.tell(s.journal.at(c.number), c.number, s.journal.at(c.tx), func(k indexedKind) bool { return k.outcomes })
 		}
 	}
 	for _, p := range waits {

@@ -14,6 +14,7 @@ type span struct {
 	spanKey
 	// The calendar day or month that was asked for last.
 	begins, ends payment.Time
+	from, to     int // its cells
 }
 
 type spanKey struct {
@@ -51,6 +52,7 @@ type cell struct {
 	slot  int // in Item.Values
 	span  int // in group.spans
 	state int // the first of its words behind the cursors
+	tile  int // the first of its words in a tile
 	// What its predicates say of an event stands in these bits of elem.ref, where
 	// it cannot change; 0: it can, or there are no bits left.
 	whereBit, conditionBit uint64
@@ -70,7 +72,7 @@ func (c *cell) words() int {
 	case Min, Max:
 		return 3
 	case Distinct:
-		return tallyWords
+		return distinctWords
 	}
 	return 0 // read from the ring itself
 }
@@ -91,6 +93,7 @@ type group struct {
 	reading             []int         // the spans that read an event's entry when it leaves them
 	reach               time.Duration // the farthest that a span looks back
 	stateWords          int           // an entity's words: two cursors a span, then the cells'
+	tileWords           int           // a tile's
 }
 
 // newGroups sorts features into groups; slot i is the value of features[i]. A
@@ -120,20 +123,28 @@ func newGroups(features []Feature, keep time.Duration) []*group {
 		}
 		g.cells = append(g.cells, cell{Feature: f, slot: slot, span: at})
 		g.reach = max(g.reach, f.Reach())
-		if f.ReadsStatus {
-			g.byStatus = append(g.byStatus, len(g.cells)-1)
-		}
-		if f.ReadsVerdict {
-			g.byVerdict = append(g.byVerdict, len(g.cells)-1)
-		}
 	}
 	for _, g := range groups {
 		g.shareBits()
 		g.stateWords = 2 * len(g.spans)
+		slices.SortStableFunc(g.cells, func(a, b cell) int { return a.span - b.span })
 		for i := range g.cells {
 			c := &g.cells[i]
+			if s := &g.spans[c.span]; s.to == 0 {
+				s.from, s.to = i, i+1
+			} else {
+				s.to = i + 1
+			}
+			if c.ReadsStatus {
+				g.byStatus = append(g.byStatus, i)
+			}
+			if c.ReadsVerdict {
+				g.byVerdict = append(g.byVerdict, i)
+			}
 			c.state = g.stateWords
 			g.stateWords += c.words()
+			c.tile = g.tileWords
+			g.tileWords += c.inTile()
 			if c.Aggregate == Distinct {
 				g.distinct = append(g.distinct, c.state)
 			}

@@ -14,9 +14,15 @@ func (f *folder) read(n uint32, own uint64, it *Item) {
 	fd := f.foldOf(n)
 	for i := range f.cells {
 		c := &f.cells[i]
-		it.Values[c.slot] = f.value(n, fd, c, own, it)
+		if w := f.words(n)[c.state:]; c.Aggregate == Count { // most features
+			it.Values[c.slot].SetInt(int64(w[0]))
+		} else if c.Aggregate == Sum && w[1] == 0 && w[0] <= math.MaxInt64 {
+			it.Values[c.slot].SetInt(int64(w[0]))
+		} else {
+			it.Values[c.slot] = f.value(n, fd, c, own, it)
+		}
 	}
-	if fd.events.n > 0 && fd.events.at(f.rings, fd.events.first).ref&tileBit != 0 {
+	if fd.tiles > 0 {
 		f.readResolution(n, fd, it)
 	}
 }
@@ -47,43 +53,58 @@ func (f *folder) value(n uint32, fd *fold, c *cell, own uint64, it *Item) paymen
 		}
 		return payment.IntValue(int64(w[0]))
 	case Distinct:
-		count, approximate := f.readDistinct(n, c, w)
-		if approximate {
-			it.Approximate = append(it.Approximate, Approximation{Slot: c.slot, Method: sketchMethod, Error: sketchError})
-		}
-		return payment.IntValue(int64(count))
+		return payment.IntValue(int64(f.readDistinct(n, c, w, it)))
 	case Share:
 		if w[0] == 0 {
 			return payment.FloatValue(0)
 		}
 		return payment.FloatValue(float64(w[1]) / float64(w[0]))
 	case SinceFirst:
-		return f.sinceFirst(n, fd, c)
+		v, off := f.sinceFirst(n, fd, c)
+		it.approximate(c, off)
+		return v
 	}
-	return f.previous(fd, c, own)
+	v, off := f.previous(n, fd, c, own)
+	it.approximate(c, off)
+	return v
 }
 
-// sinceFirst is the time in seconds since the first event of the window.
-func (f *folder) sinceFirst(n uint32, fd *fold, c *cell) payment.Value {
-	cursors := f.words(n)
-	for i := cursors[2*c.span]; i < cursors[2*c.span+1]; i++ {
-		el := fd.events.at(f.rings, i)
-		if first, ok := f.firstOf(c, el); ok {
-			return payment.FloatValue(seconds(fd.at - first))
+// sinceFirst is the time in seconds since the first event of the window, and how
+// far the edge of that window may be off.
+func (f *folder) sinceFirst(n uint32, fd *fold, c *cell) (v payment.Value, off time.Duration) {
+	low, high := f.spans[c.span].bounds(fd.at)
+	cursors := f.words(n)[2*c.span:]
+	for i := cursors[0]; i < cursors[1]; i++ {
+		el := fd.events.at(f.ringsOf(fd), i)
+		switch {
+		case el.ref&tileBit == 0:
+			if f.counts(c, el) {
+				return payment.FloatValue(seconds(fd.at - el.time)), 0
+			}
+		case f.tileOf(el)[c.tile+tileEvents] > 0:
+			first := payment.Time(f.tileOf(el)[c.tile+tileFirst])
+			if first <= low {
+				off = time.Duration(el.time - el.firstTime())
+			}
+			return payment.FloatValue(seconds(fd.at - first)), off
 		}
 	}
-	return payment.Value{}
+	return payment.Value{}, f.edge(fd, cursors[1], high)
 }
 
-// previous reads the aggregates that look at the events before the transaction.
-func (f *folder) previous(fd *fold, c *cell, own uint64) payment.Value {
+// previous reads the aggregates that look at the events before the transaction,
+// and tells how far the edge of their window may be off.
+func (f *folder) previous(n uint32, fd *fold, c *cell, own uint64) (v payment.Value, off time.Duration) {
 	low, high := f.spans[c.span].bounds(fd.at)
-	here := f.h.entryAt(fd.events.at(f.rings, own).number())
+	here := f.h.entryAt(fd.events.at(f.ringsOf(fd), own).number())
 	if c.Aggregate == SpeedKMH && !here.located() {
-		return payment.Value{}
+		return payment.Value{}, 0
+	}
+	if fd.tiles > 0 {
+		off = f.edge(fd, f.words(n)[2*c.span+1], high)
 	}
 	for i := own; i > fd.events.first; i-- {
-		el := fd.events.at(f.rings, i-1)
+		el := fd.events.at(f.ringsOf(fd), i-1)
 		if el.time <= low {
 			break
 		}
@@ -91,26 +112,34 @@ func (f *folder) previous(fd *fold, c *cell, own uint64) payment.Value {
 			continue
 		}
 		if el.ref&tileBit != 0 {
-			if c.Aggregate == SinceLast && f.tileCounts(c, el) > 0 {
-				return payment.FloatValue(seconds(fd.at - el.time))
+			in := f.tileOf(el)[c.tile:]
+			switch {
+			case in[tileEvents] == 0:
+				continue
+			case c.Aggregate != SinceLast: // which of its events was the last, a tile does not tell
+				return payment.Value{}, time.Duration(el.time - low)
 			}
-			continue // which of its events was the last, a tile does not tell
+			last := payment.Time(in[tileLast])
+			if last <= low {
+				off = max(off, time.Duration(el.time-el.firstTime()))
+			}
+			return payment.FloatValue(seconds(fd.at - last)), off
 		}
 		if !f.counts(c, el) {
 			continue
 		}
 		switch c.Aggregate {
 		case SinceLast:
-			return payment.FloatValue(seconds(fd.at - el.time))
+			return payment.FloatValue(seconds(fd.at - el.time)), off
 		case Last:
-			return f.keep(c.Field.Get(f.view(el)))
+			return f.keep(c.Field.Get(f.view(el))), off
 		case SpeedKMH:
 			if e := f.h.entryAt(el.number()); e.located() {
-				return payment.FloatValue(speed(e, here))
+				return payment.FloatValue(speed(e, here)), off
 			}
 		}
 	}
-	return payment.Value{}
+	return payment.Value{}, off
 }
 
 // keep makes a text that is a view of an entry live on its own.
@@ -126,14 +155,6 @@ func (f *folder) keep(v payment.Value) payment.Value {
 		}
 	}
 	return payment.StringValue(text)
-}
-
-// firstOf is the time of the first event of an elem that takes part in a cell.
-func (f *folder) firstOf(c *cell, el *elem) (t payment.Time, ok bool) {
-	if el.ref&tileBit != 0 {
-		return payment.Time(el.amount), f.tileCounts(c, el) > 0
-	}
-	return el.time, f.counts(c, el)
 }
 
 func seconds(t payment.Time) float64 { return float64(t) / 1e9 }
@@ -167,5 +188,5 @@ type Approximation struct {
 	Slot       int           // of the value
 	Method     string        // "hyperloglog" or "tiles"
 	Error      float64       // standard error of a sketch, relative
-	Resolution time.Duration // of tiles: how far the window's edge may be off
+	Resolution time.Duration // how far an edge of the window may be off
 }

@@ -14,14 +14,17 @@ import (
 //	F  those that waited since before a time are given up
 //	A  an outage, or the end of one
 //	U  the transactions at the beginning of a segment that have no verdict yet
+//	B  the beginning of a segment is complete; up to which event time logs were given up
 //
 // What is not found by a key (P, A, U) is written again at the beginning of each
-// segment, so that the tail alone says it all.
+// segment, B last, so that the tail alone says it all: from B on, or else with
+// the segment before it.
 const (
 	entryParked    byte = 'P'
 	entryForget    byte = 'F'
 	entryOutage    byte = 'A'
 	entryUndecided byte = 'U'
+	entryBegun     byte = 'B'
 
 	journalOutcomeSize = outcomeSize + 8
 	journalVerdictSize = verdictSize + 32
@@ -153,6 +156,12 @@ func readOutage(e []byte) (o Outage, ok bool) {
 func appendForget(b []byte, before payment.Time) []byte {
 	return appendRest(b, entryForget, func(b []byte) []byte {
 		return binary.LittleEndian.AppendUint64(b, uint64(before))
+	})
+}
+
+func appendBegun(b []byte, gone payment.Time) []byte {
+	return appendRest(b, entryBegun, func(b []byte) []byte {
+		return binary.LittleEndian.AppendUint64(b, uint64(gone))
 	})
 }
 

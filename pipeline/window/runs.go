@@ -48,6 +48,16 @@ func (p indexPlan) with(q indexPlan) (both indexPlan, grown bool) {
 	return both, grown
 }
 
+// of is what is indexed of one kind.
+func (p indexPlan) of(e Entity) indexedKind {
+	for _, k := range p {
+		if k.entity == e {
+			return k
+		}
+	}
+	return indexedKind{entity: e}
+}
+
 func (p indexPlan) String() string {
 	var b strings.Builder
 	for _, k := range p {
@@ -139,10 +149,11 @@ func (t *tailIndex) numbers(to []uint64, head uint32) []uint64 {
 
 // runs is the index of a journal.
 type runs struct {
-	dir  string // "": in memory
-	plan indexPlan
-	all  []*run // in the order of their segments
-	tail tailIndex
+	dir    string // "": in memory
+	plan   indexPlan
+	all    []*run // in the order of their segments
+	tail   tailIndex
+	damage error // of a segment that was searched: see readonly.go
 }
 
 // numbers appends the numbers of all entries of a key in sealed segments, in order.
@@ -177,10 +188,11 @@ func (x *runs) sealed(segment uint32) error {
 
 // put adds a run, and makes one of the last ones where there are enough of a size.
 func (x *runs) put(r *run) error {
-	if err := x.save(r); err != nil {
+	err := x.save(r)
+	x.all = append(x.all, r) // even without a file: what it finds nobody else does
+	if err != nil {
 		return err
 	}
-	x.all = append(x.all, r)
 	for {
 		size := x.all[len(x.all)-1].to - x.all[len(x.all)-1].from + 1
 		from := len(x.all) - runFanout
@@ -221,8 +233,11 @@ func (x *runs) save(r *run) error {
 func (x *runs) discard(r *run) error {
 	name := x.name(r)
 	err := r.unmap()
-	if x.dir != "" {
-		err = errors.Join(err, os.Remove(name))
+	if x.dir == "" {
+		return err
+	}
+	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) { // one that could not be written, or was replaced
+		err = errors.Join(err, gone)
 	}
 	return err
 }
@@ -242,12 +257,18 @@ func (x *runs) dropBefore(segment uint32) error {
 // build makes the run of one sealed segment.
 func (x *runs) build(j *journal, s *segment) (*run, error) {
 	var pairs []pair
-	_, err := s.each(headerSize, func(at int, e entry) error {
+	end, err := s.each(headerSize, func(at int, e entry) error {
 		n := numberOf(s.number, at)
 		x.plan.keys(j.key, e, j.about(e), func(key uint64) { pairs = append(pairs, pair{key, n}) })
 		return nil
 	})
-	return newRun(s.number, s.number, pairs), err
+	if err == nil && end != len(s.data) {
+		err = fmt.Errorf("%s: %w at byte %d", filepath.Base(j.name(s.number)), ErrCorrupt, end)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newRun(s.number, s.number, pairs), nil
 }
 
 // open opens the runs that fit the sealed segments of a journal and the plan,
@@ -259,9 +280,17 @@ func (x *runs) open(j *journal, progress func(done, of int64)) error {
 	}
 	var found []*run
 	for _, name := range names {
-		if r, err := openRun(name, x.plan.String()); err == nil {
+		r, err := openRun(name, x.plan.String())
+		if err == nil && name == x.name(r) {
 			found = append(found, r)
-		} else if err := os.Remove(name); err != nil { // half written, or made for other features
+			continue
+		}
+		if err == nil { // written, and it has not got its name
+			err = r.unmap()
+		} else {
+			err = nil // half written, or made for other features
+		}
+		if err = errors.Join(err, os.Remove(name)); err != nil {
 			return err
 		}
 	}

@@ -67,6 +67,11 @@ func frame(data []byte) (e entry, ok bool) {
 		return nil, false
 	}
 	e = data[frameSize : frameSize+int(n) : frameSize+int(n)]
+	for _, b := range data[frameSize+int(n) : recordSize(e)] {
+		if b != 0 {
+			return e, false
+		}
+	}
 	return e, crc32.Checksum(e, castagnoli) == binary.LittleEndian.Uint32(data) && e.valid()
 }
 

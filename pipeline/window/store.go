@@ -158,15 +158,20 @@ type Parked struct {
 // LogEntry is an entry of an entity's log, for people to read.
 type LogEntry struct {
 	Position payment.Position
-	Words    string
+	Words    Words
 }
 
 // Options configures a store.
 type Options struct {
 	Dir      string        // of an embedded one; "": in memory only, nothing is kept
+	ReadOnly bool          // look at Dir beside its owner and change nothing: all that writes returns ErrReadOnly
 	Owner    string        // the consumer group and the topics to which the store belongs
 	Features []Feature     //
 	Lateness time.Duration // a transaction later than this (by its record's Kafka time) enters no window
+	// LateInMemory is how late a payment may be to be served from memory; for a
+	// later one an embedded store reads the logs of its entities, unless these are
+	// long: memory then holds all that Lateness needs.
+	LateInMemory time.Duration
 	// Keep is how far back logs reach at the least; a feature without a window
 	// looks back so far.
 	Keep time.Duration
@@ -196,6 +201,7 @@ func (o *Options) fillDefaults() {
 		}
 	}
 	fill(&o.Lateness, 7*24*time.Hour)
+	fill(&o.LateInMemory, time.Hour)
 	fill(&o.Keep, 90*24*time.Hour)
 	fill(&o.SyncEvery, 20*time.Millisecond)
 	if o.SegmentBytes == 0 {

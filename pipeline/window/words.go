@@ -13,42 +13,95 @@ const (
 	maxTime payment.Time = math.MaxInt64
 )
 
-// words says an entry for people to read.
-func (e entry) words() string {
+// Words says an entry of a log, for people to read.
+type Words struct {
+	Kind  string       // transaction, outcome, verdict or seal
+	Time  payment.Time // the event time; of a verdict that of its transaction, and of a seal none
+	Facts []Fact       // in the order in which they are said
+}
+
+// Fact is one thing that an entry says: under `transaction` and the kinds of
+// entities the 16 digits of a hash, under amount and base minor units, under lat
+// and lon degrees.
+type Fact struct {
+	Name  string
+	Value any // a string, an int64 or a float64
+}
+
+// String says the entry on one line.
+func (w Words) String() string {
+	switch w.Kind {
+	case "outcome":
+		return fmt.Sprintf("%s  %s of %s", w.Time, w.Facts[0].Value, w.Facts[1].Value)
+	case "verdict":
+		return fmt.Sprintf("%s  verdict %s on %s", w.Time, w.Facts[0].Value, w.Facts[1].Value)
+	case "seal":
+		return "sealed: the log goes on in the next segment"
+	}
 	var b strings.Builder
+	fmt.Fprintf(&b, "%s ", w.Time)
+	for _, f := range w.Facts {
+		switch f.Name {
+		case "type", "transaction", "currency":
+			fmt.Fprintf(&b, " %s", f.Value)
+		case "amount":
+			fmt.Fprintf(&b, "  %d", f.Value)
+		case "base":
+			fmt.Fprintf(&b, " (%d in the base currency)", f.Value)
+		default:
+			fmt.Fprintf(&b, " %s=%v", f.Name, f.Value)
+		}
+	}
+	return b.String()
+}
+
+// words says an entry.
+func (e entry) words() Words {
+	var w Words
+	say := func(name string, value any) { w.Facts = append(w.Facts, Fact{name, value}) }
+	hash := func(h uint64) string { return fmt.Sprintf("%016x", h) }
 	switch e.kind() {
 	case entryTransaction:
-		fmt.Fprintf(&b, "%s  %s %016x  %d %s", e.time(), e.paymentType(), e.tx().Lo, e.original(), e.currency())
+		w.Kind, w.Time = "transaction", e.time()
+		say("type", e.paymentType().String())
+		say("transaction", hash(e.tx().Lo))
+		say("amount", e.original())
+		say("currency", e.currency())
 		if e.based() {
-			fmt.Fprintf(&b, " (%d in the base currency)", e.base())
+			say("base", e.base())
 		}
 		for n, name := range [...]string{"channel", "mcc", "instrument_kind"} {
 			if text := e.text(n); text != "" {
-				fmt.Fprintf(&b, " %s=%s", name, text)
+				say(name, strings.Clone(text)) // the entry may be gone when it is read
 			}
 		}
 		for n, name := range [...]string{"payer_country", "payee_country", "device_country", "terminal_country"} {
 			if c := e.country(n); c != 0 {
-				fmt.Fprintf(&b, " %s=%s", name, c)
+				say(name, c.String())
 			}
 		}
 		if e.located() {
 			lat, lon := e.place()
-			fmt.Fprintf(&b, " at=%.5f,%.5f", float64(lat)/1e7, float64(lon)/1e7)
+			say("lat", float64(lat)/1e7)
+			say("lon", float64(lon)/1e7)
 		}
 		for k := range kinds {
 			if ref := e.ref(k); ref != 0 {
-				fmt.Fprintf(&b, " %s=%016x", k, ref)
+				say(k.String(), hash(ref))
 			}
 		}
 	case entryOutcome:
-		fmt.Fprintf(&b, "%s  %s of %016x", e.time(), e.outcome(), e.tx().Lo)
+		w.Kind, w.Time = "outcome", e.time()
+		say("outcome", e.outcome().String())
+		say("transaction", hash(e.tx().Lo))
 	case entryVerdict:
-		fmt.Fprintf(&b, "%s  verdict %s on %016x", e.time(), e.verdict(), e.tx().Lo)
+		w.Kind, w.Time = "verdict", e.time()
+		say("verdict", e.verdict().String())
+		say("transaction", hash(e.tx().Lo))
 	case entrySeal:
-		b.WriteString("sealed: the log goes on in the next segment")
+		w.Kind = "seal"
 	default:
-		fmt.Fprintf(&b, "unknown kind %q", e.kind())
+		w.Kind = fmt.Sprintf("unknown kind %q", e.kind())
 	}
-	return b.String()
+	return w
 }
