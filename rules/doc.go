@@ -20,7 +20,7 @@
 //	membership   channel in ["qr", "web"]    hour in 0..5    "otp" in auth.methods    not in
 //	texts        contains  startsWith  endsWith  matches "^re"    (the pattern is RE2)
 //	arithmetic   + - * / %            / gives a fraction, % is of whole numbers
-//	functions    has(x)  len(text)  abs(x)  min(a, b, …)  max(a, b, …)
+//	functions    has(x)  len(text)  abs(x)  min(a, b, …)  max(a, b, …)  reach(feature)
 //	choice       condition ? a : b    x ?? default
 //
 // not binds closer than a comparison: write not (a == b), or a != b. Beside ??
@@ -35,7 +35,9 @@
 // country, lat and lon of device; auth.methods; attributes.NAME. Of its time:
 // hour (0 to 23) and weekday (1, Monday, to 7), in the policy's time zone. Of its
 // amount: amount, in the base currency, and amount_original, as sent. And every
-// feature: entity, point, name, underscore, window.
+// feature: entity, point, name, underscore, window. An entity is a payer, payee,
+// instrument, card (an instrument of that kind), device, ip, terminal, email,
+// phone, bin, order or bank, or two of these joined by an underscore.
 //
 // In where and share, names are facts about one event of the window, as
 // window.Fields documents them: status, amount, type, channel, fraud, …
@@ -48,6 +50,21 @@
 // exact; means, and whatever is multiplied by a fraction, are fractions of the
 // smallest unit. amount_original is compared with an amount in one currency,
 // and is unknown for a transaction in another.
+//
+// # How far back a feature sees
+//
+// A new feature is exact from the first payment on, as far back as the logs of
+// its entities reach, and that may be less than its window: on a store that is a
+// week old, the sum of thirty days is the sum of one week. reach(feature) is how
+// many seconds the feature really sees back for this payment: the length of its
+// window (of a calendar window, the time since its local midnight), or less, as
+// long as the logs reach less far. Where the window ends before the payment
+// (delay), it is counted from that end. A rule that compares with what was usual
+// waits until there is something usual:
+//
+//	reach(payer.amount_30d) >= 20 * 86400 and amount > 5 * payer.amount_30d
+//
+// It is absent where the feature's entity is not named, or the payment is late.
 //
 // # Unknown
 //

@@ -13,9 +13,14 @@ import (
 // Input is what rules look at for one transaction.
 type Input struct {
 	Tx        *payment.Transaction
-	Amount    int64 // minor units of the base currency, if HasAmount
-	HasAmount bool  // false: the currency has no rate
-	Features  []payment.Value
+	Amount    int64           // minor units of the base currency, if HasAmount
+	HasAmount bool            // false: the currency has no rate
+	Features  []payment.Value // by slot
+	Late      bool            // it was too late for every window, so that all features are absent
+	// Since returns, for the feature of a slot, the event time from which on the
+	// logs of its entity are whole: what reach(...) asks. nil: they were always
+	// there, and every window is seen whole.
+	Since func(slot int) payment.Time
 	// Hash returns the keyed hash under which the windows know the
 	// transaction's identifier of a kind, 0 when it names none. Called only by
 	// rules that compare last(...) of an identifier; may be nil without such.

@@ -11,7 +11,7 @@ import (
 )
 
 // functionNames are the functions besides the amounts.
-var functionNames = []string{"abs", "has", "len", "max", "min"}
+var functionNames = []string{"abs", "has", "len", "max", "min", "reach"}
 
 func (c *compiler[E]) call(n ast.Node, name string, arguments []ast.Node) term[E] {
 	if currency, ok := payment.ParseCurrency(name); ok {
@@ -51,6 +51,11 @@ func (c *compiler[E]) call(n ast.Node, name string, arguments []ast.Node) term[E
 		}
 		c.canFail = true
 		t = absolute(a)
+	case "reach":
+		if a.reach == nil {
+			return c.notAFeature(arguments[0], a)
+		}
+		t = floatTerm(false, a.reach)
 	default:
 		t = c.extreme(arguments, terms, name == "max")
 	}

@@ -80,7 +80,7 @@ func ruleNames(features []window.Feature, policy *Policy, r *rates) *language[fa
 		{"instrument.kind", func(t *payment.Transaction) string { return t.Instrument.Kind }, nil},
 		{"instrument.token", func(t *payment.Transaction) string { return t.Instrument.Token }, []window.Kind{window.Instrument, window.Card}},
 		{"instrument.bin", func(t *payment.Transaction) string { return t.Instrument.BIN }, []window.Kind{window.BIN}},
-		{"instrument.bank", func(t *payment.Transaction) string { return t.Instrument.Bank }, nil},
+		{"instrument.bank", func(t *payment.Transaction) string { return t.Instrument.Bank }, []window.Kind{window.Bank}},
 		{"terminal.id", func(t *payment.Transaction) string { return t.Terminal.ID }, []window.Kind{window.Terminal}},
 		{"terminal.country", func(t *payment.Transaction) string { return t.Terminal.Country }, nil},
 		{"device.id", func(t *payment.Transaction) string { return t.Device.ID }, []window.Kind{window.Device}},
@@ -97,7 +97,9 @@ func ruleNames(features []window.Feature, policy *Policy, r *rates) *language[fa
 		names[field.name] = t
 	}
 	for slot := range features {
-		names[features[slot].FullName()] = featureTerm(slot, &features[slot])
+		t := featureTerm(slot, &features[slot])
+		t.reach = reachOf(slot, &features[slot])
+		names[features[slot].FullName()] = t
 	}
 	return &language[facts]{
 		names: names,

@@ -39,6 +39,7 @@ type term[E any] struct {
 
 	entity   window.Kind               // of an identifier
 	names    []window.Kind             // the entities that a text of the transaction names
+	reach    func(*E) (float64, bool)  // of a feature: how far back it sees, in seconds
 	currency func(*E) payment.Currency // of an original
 	refuse   string                    // why the name cannot be used here, "" where it can
 }
