@@ -20,7 +20,11 @@ type Batch struct {
 	of      []*answer      // the answer of each item of fresh
 	marks   []window.Mark
 	marked  []*answer // the answer of each mark
-	out     []byte    // the decisions, back to back
+	invalid []*answer // those that are blocked because they cannot be used
+	// Scratch of Engine.first.
+	hashes    []window.TxHash
+	decisions [][]byte
+	out       []byte // the decisions, back to back
 }
 
 // answer is one record on its way through the steps.
@@ -46,7 +50,7 @@ func (b *Batch) reset(n int, limits payment.Limits) {
 		b.answers = make([]answer, 0, n) // never grows while items point into it
 	}
 	b.claims, b.answers, b.fresh, b.out = ledger.NewClaims(), b.answers[:0], b.fresh[:0], b.out[:0]
-	b.of, b.marks = b.of[:0], b.marks[:0]
+	b.of, b.marks, b.invalid = b.of[:0], b.marks[:0], b.invalid[:0]
 }
 
 func (b *Batch) add(key []byte) *answer {

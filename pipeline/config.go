@@ -17,21 +17,14 @@ import (
 	"github.com/sluice-risk/sluice/rules"
 )
 
-// storePrefix begins the name of an embedded store.
-const storePrefix = "pebble:"
-
-// MemoryStore names a store that keeps nothing when the process ends. It is for
-// the sandbox: a gate with it forgets all windows at every restart, and reads
-// the whole topic of decisions to know what was decided.
-const MemoryStore = "memory"
-
 // Config is everything that `sluice run` can be told: by a file of YAML, by
 // environment variables named after the keys (SLUICE_KAFKA_BROKERS), and the
 // common ones by flags; the later of these wins.
 type Config struct {
 	Kafka    KafkaConfig  `yaml:"kafka"`
 	Topics   Topics       `yaml:"topics"`
-	Store    string       `yaml:"store"`    // pebble:DIR
+	Store    string       `yaml:"store"` // pebble:DIR, or redis://HOST:PORT[,HOST:PORT…]
+	Redis    RedisConfig  `yaml:"redis"`
 	Rules    string       `yaml:"rules"`    // folder of the ruleset
 	RulesFS  fs.FS        `yaml:"-"`        // the ruleset itself, where it is in no folder
 	HTTP     string       `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
@@ -73,6 +66,7 @@ type Topics struct {
 	Replication  int    `yaml:"replication"` // of those that are made; fewer where there are fewer brokers
 	Transactions string `yaml:"transactions"`
 	Outcomes     string `yaml:"outcomes"`
+	Controls     string `yaml:"controls"`
 	Decisions    string `yaml:"decisions"`
 	DeadLetters  string `yaml:"dead_letters"`
 }
@@ -89,6 +83,10 @@ type WindowConfig struct {
 	MemoryMB      int           `yaml:"memory_mb"`      // what folds may take; an entity that is evicted is read again from its log
 	HotEvents     int           `yaml:"hot_events"`     // from so many events on, the older half of an entity's becomes tiles
 	ExactDistinct int           `yaml:"exact_distinct"` // distinct values that are counted exactly; more are estimated
+	// Records past their deadline are folded in slices of event time, together
+	// with those of the other partitions (see pace.go).
+	Slice  time.Duration `yaml:"slice"`
+	Behind time.Duration `yaml:"behind"` // from so far back on, a partition makes the decisions of others `behind`
 }
 
 // options are those of a store with these settings.
@@ -108,11 +106,12 @@ func DefaultConfig() Config {
 	limits := payment.DefaultLimits()
 	return Config{
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"}, Group: "sluice", ClientID: "sluice", SessionTimeout: 10 * time.Second},
-		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes",
+		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes", Controls: "risk.controls",
 			Decisions: "risk.decisions", DeadLetters: "risk.dead-letters"},
-		Store: storePrefix + "sluice-data", Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
+		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: time.Second, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
-			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16},
+			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
+			Slice: time.Second, Behind: time.Minute},
 		Ledger: LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
 	}
 }
@@ -131,20 +130,15 @@ func (c *Config) ruleset() (*rules.Ruleset, error) {
 	return rules.Load(c.Rules)
 }
 
-// storeDir is the folder of the embedded store, "" for one in memory.
-func (c *Config) storeDir() string {
-	if c.Store == MemoryStore {
-		return ""
-	}
-	return strings.TrimPrefix(c.Store, storePrefix)
-}
-
 // needed are the topics without which the service cannot work.
 func (t *Topics) needed() []broker.Topic {
 	var all []broker.Topic
-	for _, name := range []string{t.Transactions, t.Outcomes, t.Decisions, t.DeadLetters} {
+	for _, name := range []string{t.Transactions, t.Outcomes, t.Controls, t.Decisions, t.DeadLetters} {
 		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication}
-		if name == t.Decisions || name == t.DeadLetters {
+		if name == t.Controls {
+			topic.Partitions = 1 // what one record does, a later one takes back
+		}
+		if name != t.Transactions && name != t.Outcomes {
 			topic.Configs = map[string]string{"retention.ms": "-1"} // the ledger is not thrown away by a default
 		}
 		all = append(all, topic)
@@ -260,6 +254,7 @@ func setValue(v reflect.Value, text string) error {
 
 // Print writes the settings in force as YAML, secrets hidden.
 func (c Config) Print() (string, error) {
+	c.Store = c.storeName()
 	c.each(func(_ string, v reflect.Value, secret bool) {
 		if secret && v.Kind() == reflect.String && v.Len() > 0 {
 			v.SetString("(hidden)")
@@ -281,7 +276,7 @@ func (c *Config) Validate() error {
 	bad(c.Kafka.Group != "", "kafka.group", "must not be empty")
 	bad(c.Kafka.SessionTimeout >= time.Second && c.Kafka.SessionTimeout <= 5*time.Minute, "kafka.session_timeout", "%v is not between 1s and 5m", c.Kafka.SessionTimeout)
 	seen := map[string]string{}
-	for key, name := range map[string]string{"topics.transactions": c.Topics.Transactions, "topics.outcomes": c.Topics.Outcomes,
+	for key, name := range map[string]string{"topics.transactions": c.Topics.Transactions, "topics.outcomes": c.Topics.Outcomes, "topics.controls": c.Topics.Controls,
 		"topics.decisions": c.Topics.Decisions, "topics.dead_letters": c.Topics.DeadLetters} {
 		bad(name != "", key, "must not be empty")
 		bad(seen[name] == "", key, "%q is also %s", name, seen[name])
@@ -289,7 +284,12 @@ func (c *Config) Validate() error {
 	}
 	bad(c.Topics.Partitions >= 1 && c.Topics.Partitions <= 10000, "topics.partitions", "%d is not between 1 and 10000", c.Topics.Partitions)
 	bad(c.Topics.Replication >= 1 && c.Topics.Replication <= 32, "topics.replication", "%d is not between 1 and 32", c.Topics.Replication)
-	bad(c.Store == MemoryStore || strings.HasPrefix(c.Store, storePrefix) && len(c.Store) > len(storePrefix), "store", "%q is not %sDIR", c.Store, storePrefix)
+	if err := c.checkStore(); err != nil {
+		errs = append(errs, err)
+	}
+	bad(c.Redis.Prefix != "" && !strings.ContainsAny(c.Redis.Prefix, ":{}"), "redis.prefix", "%q must not be empty and hold no colon or brace", c.Redis.Prefix)
+	bad(c.Redis.Timeout >= 10*time.Millisecond && c.Redis.Timeout <= time.Minute, "redis.timeout", "%v is not between 10ms and 1m", c.Redis.Timeout)
+	bad(c.Redis.SegmentKB >= 4 && c.Redis.SegmentKB <= 1024, "redis.segment_kb", "%d is not between 4 and 1024", c.Redis.SegmentKB)
 	bad(c.Rules != "", "rules", "the folder of the ruleset is needed")
 	if _, err := ParseEvidence(c.Evidence); err != nil {
 		errs = append(errs, err)
@@ -302,6 +302,8 @@ func (c *Config) Validate() error {
 	bad(c.Windows.MemoryMB >= 16, "windows.memory_mb", "%d is less than 16", c.Windows.MemoryMB)
 	bad(c.Windows.HotEvents >= 1024 && c.Windows.HotEvents <= 1<<24, "windows.hot_events", "%d is not between 1024 and 16777216", c.Windows.HotEvents)
 	bad(c.Windows.ExactDistinct >= 16, "windows.exact_distinct", "%d is less than 16", c.Windows.ExactDistinct)
+	bad(c.Windows.Slice >= time.Millisecond && c.Windows.Slice <= time.Hour, "windows.slice", "%v is not between 1ms and 1h", c.Windows.Slice)
+	bad(c.Windows.Behind >= time.Second, "windows.behind", "%v is less than 1s", c.Windows.Behind)
 	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
 	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
 	errs = append(errs, c.brokerConfig().Validate())

@@ -2,7 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
@@ -19,8 +22,10 @@ const drainFor = 20 * time.Second
 // then lets lanes decide.
 func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	s.gate.Metrics.generations.Inc()
-	if err := s.alone(ctx, g); err != nil {
-		return err
+	if s.gate.Shared == nil {
+		if err := s.alone(ctx, g); err != nil {
+			return err
+		}
 	}
 	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -32,17 +37,30 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	prepare, inner := errgroup.WithContext(ctx)
 	prepare.SetLimit(8)
 	written := s.gate.Store.Written() // by the journal as it was found, before anything is added
+	if s.gate.Shared != nil {
+		written = math.MaxUint64 // each member counts for itself
+	}
 	decisions, err := s.conn.Partitions(ctx, s.config.Topics.Decisions)
 	if err != nil {
 		return unlessOver(ctx, err)
 	}
+	transactions, outcomePartitions, err := s.partitions(ctx)
+	if err != nil {
+		return unlessOver(ctx, err)
+	}
+	pace := newPace(transactions+outcomePartitions, &s.config.Windows, s.patience(), s.gate.Now, s.gate.Shared)
+	pace.over = ctx.Done()
+	givesUp := false // of several members the one with the first partition of outcomes looks for lost ones
 	undecided := 0
 	for _, a := range g.Assigned {
 		if a.Offset < 0 {
 			a.Offset = broker.FirstOffset
 		}
 		if a.Topic == s.config.Topics.Outcomes {
-			outcomes = append(outcomes, &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0)})
+			l := &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0), pace: pace, paced: transactions + a.Partition}
+			outcomes = append(outcomes, l)
+			givesUp = givesUp || a.Partition == 0
+			prepare.Go(func() error { return s.enter(inner, pace, l.paced, a) })
 			continue
 		}
 		if a.Partition >= decisions {
@@ -51,10 +69,18 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 				"topic", a.Topic, "partition", a.Partition, "decisions_topic", s.config.Topics.Decisions, "decisions_partitions", decisions)
 			continue
 		}
-		l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(), maxBatch: s.config.Windows.BatchSize}
+		l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(), maxBatch: s.config.Windows.BatchSize, pace: pace}
+		l.engine.pace, l.engine.partition = pace, l.partition
 		lanes = append(lanes, l)
-		prepare.Go(func() error { return s.takeOver(inner, l, a, written) })
+		prepare.Go(func() error {
+			return errors.Join(s.takeOver(inner, l, a, written), s.enter(inner, pace, l.partition, a))
+		})
 	}
+	var controls []*controlReader
+	prepare.Go(func() (err error) {
+		controls, err = s.controls(inner, givesUp)
+		return err
+	})
 	if err := prepare.Wait(); err != nil {
 		return unlessOver(ctx, err)
 	}
@@ -69,9 +95,15 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	for _, l := range outcomes {
 		work.Go(func() error { return stopOthers(cancel, l.run(failed, drain)) })
 	}
-	work.Go(func() error {
-		return giveUpOutcomes(failed, s.gate, s.conn, &s.config.Topics, s.config.Windows.OutcomesWait)
-	})
+	if givesUp {
+		work.Go(func() error {
+			return giveUpOutcomes(failed, s.gate, s.conn, &s.config.Topics, s.config.Windows.OutcomesWait)
+		})
+	}
+	work.Go(func() error { return pace.keepTelling(failed) })
+	for _, c := range controls {
+		work.Go(func() error { return c.follow(failed) })
+	}
 	committing, stopCommits := context.WithCancel(drain)
 	var commits errgroup.Group
 	commits.Go(func() error { return s.commitNowAndThen(committing, g, lanes, outcomes) })
@@ -123,6 +155,29 @@ func stopOthers(stop func(), err error) error {
 	return err
 }
 
+// partitions counts those of transactions and of outcomes.
+func (s *Service) partitions(ctx context.Context) (transactions, outcomes int, err error) {
+	if transactions, err = s.conn.Partitions(ctx, s.config.Topics.Transactions); err != nil {
+		return 0, 0, err
+	}
+	outcomes, err = s.conn.Partitions(ctx, s.config.Topics.Outcomes)
+	return transactions, outcomes, err
+}
+
+// enter lets a partition take part in the pace; one that is empty from where we
+// begin is caught up, and nobody waits for it.
+func (s *Service) enter(ctx context.Context, p *pace, id int, a broker.Assignment) error {
+	p.join(id)
+	first, end, err := s.conn.Offsets(ctx, a.Topic, a.Partition)
+	if err != nil {
+		return err
+	}
+	if end <= max(first, a.Offset) {
+		return p.noted(ctx, id, farAhead, true)
+	}
+	return nil
+}
+
 // takeOver fences a partition of decisions and completes the ledger from it.
 func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, written uint64) error {
 	t := s.config.Topics.Decisions
@@ -136,7 +191,7 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 	if !ours && a.Offset >= 0 {
 		s.log.Warn("the journal is not the one with which offsets were committed, or was put back to an earlier state: "+
 			"earlier decisions are read from the topic and stand, but windows know nothing of what the journal lacks",
-			"topic", t, "partition", l.partition, "store", s.config.Store)
+			"topic", t, "partition", l.partition, "store", s.config.storeName())
 	}
 	if from > fence {
 		s.log.Error("the topic of decisions ends before what the journal knows of it: it was made anew, or has lost its end. Payments that the journal knows "+
@@ -144,6 +199,8 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 		from = 0
 	}
 	var found []window.Mark
+	var hashes []window.TxHash
+	var decisions [][]byte
 	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
 		m, first, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
 		if err != nil {
@@ -158,8 +215,19 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 		}
 		// Known ones too: their records were not committed, so their bytes are wanted again at once.
 		s.gate.Ledger.Add(m, r.Value)
-		return nil
+		if s.gate.Shared == nil {
+			return nil
+		}
+		if hashes, decisions = append(hashes, m.Tx), append(decisions, slices.Clone(r.Value)); len(hashes) < 500 {
+			return nil
+		}
+		_, err = s.gate.Shared.First(ctx, hashes, decisions)
+		hashes, decisions = hashes[:0], decisions[:0]
+		return err
 	})
+	if err == nil && s.gate.Shared != nil && len(hashes) > 0 { // what the store may have lost, it knows again
+		_, err = s.gate.Shared.First(ctx, hashes, decisions)
+	}
 	if err != nil {
 		return err
 	}

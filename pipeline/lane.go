@@ -24,6 +24,7 @@ type lane struct {
 	from      int64 // the first record that is not settled
 	publisher *broker.Publisher
 	engine    *Engine
+	pace      *pace
 	cursor    *cursor
 	maxBatch  int
 
@@ -32,8 +33,10 @@ type lane struct {
 	headers []broker.Header
 }
 
-// run works until ctx ends, then settles what was fetched. It returns an error
-// when the partition cannot be worked on: fenced, store or broker failed.
+// run works until ctx ends, then settles the micro-batches that it has begun;
+// what else was fetched is left to the next owner, who must not wait for it. It
+// returns an error when the partition cannot be worked on: fenced, store or
+// broker failed.
 func (l *lane) run(ctx, drain context.Context) error {
 	fetched := make(chan fetch, 1)
 	back := make(chan *broker.FetchBuffer, fetchBuffers)
@@ -53,10 +56,16 @@ func (l *lane) run(ctx, drain context.Context) error {
 			return firstError(p.wait(), f.err)
 		}
 		for rest := f.records; len(rest) > 0; {
+			if ctx.Err() != nil {
+				return p.wait()
+			}
 			b := &l.batches[which]
 			which = 1 - which
 			started := time.Now()
 			n, wait, err := l.engine.Decide(drain, rest[:min(len(rest), l.maxBatch)], b)
+			if errors.Is(err, errOver) {
+				return p.wait()
+			}
 			if err != nil {
 				return firstError(p.wait(), err)
 			}
@@ -82,6 +91,9 @@ func (l *lane) run(ctx, drain context.Context) error {
 				if err := p.wait(); err != nil {
 					return err
 				}
+				if err := l.pace.noted(drain, l.partition, farAhead, true); err != nil { // who waits for us must not wait for who waits for him
+					return err
+				}
 				select {
 				case <-wait:
 				case <-drain.Done():
@@ -91,6 +103,11 @@ func (l *lane) run(ctx, drain context.Context) error {
 		}
 		if len(f.records) == 0 {
 			back <- f.buffer
+		}
+		if f.next >= f.highWater {
+			if err := l.pace.noted(drain, l.partition, farAhead, true); err != nil {
+				return err
+			}
 		}
 	}
 	return p.wait()
@@ -102,6 +119,7 @@ const fetchBuffers = 4
 // fetch is what one call brought.
 type fetch struct {
 	records   []broker.Record
+	next      int64 // the record after them
 	highWater int64
 	buffer    *broker.FetchBuffer
 	err       error
@@ -126,7 +144,7 @@ func (l *lane) fetch(ctx context.Context, fetched chan<- fetch, back chan *broke
 			back <- f.buffer
 			continue
 		}
-		f.records, f.highWater, f.err = got.Records, got.HighWater, err
+		f.records, f.highWater, f.next, f.err = got.Records, got.HighWater, got.Next, err
 		next = got.Next
 		select {
 		case fetched <- f:

@@ -141,7 +141,7 @@ func liveDecisions(t *testing.T, records []traffic.Event) (decisions [][]byte) {
 	config.Store, config.Rules, config.Evidence = "pebble:"+filepath.Join(t.TempDir(), "store"), demoRuleset, "all"
 	config.Windows.OutcomesWait = 100 * 365 * 24 * time.Hour // the records are old, and none may be given up
 	metrics := prometheus.NewRegistry()
-	service, err := pipeline.NewService(config, metrics, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	service, err := pipeline.NewService(t.Context(), config, metrics, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type liveGate struct {
 	config  pipeline.Config
 	conn    *broker.Conn
 	metrics *prometheus.Registry // of the present run
+	service *pipeline.Service    // of the present run
 	stop    func()               // and wait until it has drained
 }
 
@@ -85,10 +86,11 @@ func countingRules(t *testing.T, verdict string, from int) string {
 func (g *liveGate) start() {
 	g.t.Helper()
 	g.metrics = prometheus.NewRegistry()
-	service, err := pipeline.NewService(g.config, g.metrics, slog.New(slog.NewTextHandler(g.t.Output(), nil)))
+	service, err := pipeline.NewService(g.t.Context(), g.config, g.metrics, slog.New(slog.NewTextHandler(g.t.Output(), nil)))
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.service = service
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()

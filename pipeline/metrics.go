@@ -14,9 +14,11 @@ import (
 type Metrics struct {
 	decisions    [4]map[payment.Source]prometheus.Counter
 	refused      map[payment.Reason]prometheus.Counter
-	hits         []prometheus.Counter // by rule
-	unknown      []prometheus.Counter
-	failed       []prometheus.Counter
+	hits         *prometheus.CounterVec // by rule
+	unknown      *prometheus.CounterVec
+	failed       *prometheus.CounterVec
+	rulesetInfo  *prometheus.GaugeVec
+	reloads      *prometheus.CounterVec
 	late         prometheus.Counter
 	strange      prometheus.Counter
 	repeats      prometheus.Counter
@@ -35,8 +37,33 @@ type Metrics struct {
 	lost         prometheus.Counter
 }
 
-// NewMetrics registers the metrics of a gate with this ruleset.
-func NewMetrics(reg prometheus.Registerer, rs *rules.Ruleset) *Metrics {
+// ruleMetrics are the counters of the rules of one ruleset, by their index.
+type ruleMetrics struct{ hits, unknown, failed []prometheus.Counter }
+
+// ofRules resolves the counters of a ruleset's rules.
+func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
+	if m == nil {
+		return r
+	}
+	for _, id := range rs.RuleIDs() {
+		r.hits = append(r.hits, m.hits.WithLabelValues(id))
+		r.unknown = append(r.unknown, m.unknown.WithLabelValues(id))
+		r.failed = append(r.failed, m.failed.WithLabelValues(id))
+	}
+	return r
+}
+
+// ruleset says which ruleset is in force.
+func (m *Metrics) ruleset(rs *rules.Ruleset) {
+	if m != nil {
+		m.rulesetInfo.Reset()
+		m.rulesetInfo.WithLabelValues(rs.Hash()).Set(1)
+		m.ofRules(rs) // all rules are seen from the start, at zero
+	}
+}
+
+// NewMetrics registers the metrics of a gate.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{refused: map[payment.Reason]prometheus.Counter{}, outcomes: map[window.OutcomeStatus]prometheus.Counter{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "sluice", Name: name, Help: help}, labels)
@@ -59,13 +86,12 @@ func NewMetrics(reg prometheus.Registerer, rs *rules.Ruleset) *Metrics {
 	for _, r := range payment.Reasons() {
 		m.refused[r] = refused.WithLabelValues(string(r))
 	}
-	hits := counter("rule_hits_total", "Transactions for which a rule was true.", "rule")
-	unknown := counter("rule_unknown_total", "Transactions for which a rule met an absent value and did not fire.", "rule")
-	failed := counter("rule_failed_total", "Transactions for which a rule met an error and took no part.", "rule")
-	for _, id := range rs.RuleIDs() {
-		m.hits = append(m.hits, hits.WithLabelValues(id))
-		m.unknown = append(m.unknown, unknown.WithLabelValues(id))
-		m.failed = append(m.failed, failed.WithLabelValues(id))
+	m.hits = counter("rule_hits_total", "Transactions for which a rule was true.", "rule")
+	m.unknown = counter("rule_unknown_total", "Transactions for which a rule met an absent value and did not fire.", "rule")
+	m.failed = counter("rule_failed_total", "Transactions for which a rule met an error and took no part.", "rule")
+	m.reloads = counter("ruleset_reloads_total", "Rulesets that were to be put in force, by what became of them.", "result")
+	for _, result := range []string{"done", "refused"} {
+		m.reloads.WithLabelValues(result)
 	}
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
 	m.strange = counter("unknown_channel_total", "Transactions on a channel that the policy does not name.").WithLabelValues()
@@ -89,10 +115,24 @@ func NewMetrics(reg prometheus.Registerer, rs *rules.Ruleset) *Metrics {
 	m.retries = counter("broker_retries_total", "Calls to the broker that failed and were tried again.").WithLabelValues()
 	m.deadLettered = counter("dead_letters_total", "Records written to the dead-letter topic.").WithLabelValues()
 	m.lost = counter("lost_ranges_total", "Ranges of records that the broker no longer holds, or not whole, and that were never decided.").WithLabelValues()
-	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "ruleset_info", Help: "1 for the ruleset in force."}, []string{"hash"})
-	reg.MustRegister(info)
-	info.WithLabelValues(rs.Hash()).Set(1)
+	m.rulesetInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "ruleset_info", Help: "1 for the ruleset in force."}, []string{"hash"})
+	reg.MustRegister(m.rulesetInfo)
 	return m
+}
+
+// store registers what the store takes.
+func (m *Metrics) store(reg prometheus.Registerer, s window.Store) {
+	gauge := func(name, help string, value func(window.Size) float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "sluice", Name: name, Help: help}, func() float64 { return value(s.Size()) }))
+	}
+	gauge("store_fold_bytes", "Memory of the folds of entities; windows.memory_mb bounds it.", func(z window.Size) float64 { return float64(z.FoldBytes) })
+	gauge("store_entities", "Entities whose fold is in memory.", func(z window.Size) float64 { return float64(z.Entities) })
+	gauge("store_log_bytes", "Bytes of the journal, or of entries of shared logs that are in memory.", func(z window.Size) float64 { return float64(z.LogBytes) })
+	counter := func(name, help string, value func(window.Size) int64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "sluice", Name: name, Help: help}, func() float64 { return float64(value(s.Size())) }))
+	}
+	counter("store_evicted_total", "Folds that were given up for others.", func(z window.Size) int64 { return z.Evicted })
+	counter("store_loaded_total", "Folds that were made from a log.", func(z window.Size) int64 { return z.Loaded })
 }
 
 // decided counts a decision that the rules made.
@@ -102,18 +142,18 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 	}
 	m.verdict(d)
 	for _, i := range e.evaluator.Hits() {
-		m.hits[i].Inc()
+		e.counters.hits[i].Inc()
 	}
 	for _, i := range e.evaluator.Unknown() {
-		m.unknown[i].Inc()
+		e.counters.unknown[i].Inc()
 	}
 	for _, i := range e.evaluator.Failed() {
-		m.failed[i].Inc()
+		e.counters.failed[i].Inc()
 	}
 	if it.Late {
 		m.late.Inc()
 	}
-	if !e.gate.Rules.Policy().KnownChannel(it.Tx.Channel) {
+	if !e.rules.Policy().KnownChannel(it.Tx.Channel) {
 		m.strange.Inc()
 	}
 }

@@ -90,6 +90,8 @@ type outcomeLane struct {
 	partition int
 	from      int64
 	cursor    *cursor
+	pace      *pace
+	paced     int // the partition as pace counts it
 }
 
 // run works until ctx ends; a fetched batch is always settled.
@@ -122,6 +124,15 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 			l.cursor.settled(got.Next, -1, l.gate.Store.Written())
 		}
 		next = got.Next
+		upTo, caughtUp := farAhead, next >= got.HighWater
+		if n := len(got.Records); !caughtUp && n > 0 {
+			upTo = l.gate.kafkaTime(&got.Records[n-1])
+		}
+		if caughtUp || len(got.Records) > 0 {
+			if err := l.pace.noted(drain, l.paced, upTo, caughtUp); err != nil {
+				return err
+			}
+		}
 		l.gate.Metrics.setLag(l.topics.Outcomes, l.partition, got.HighWater-next)
 	}
 }

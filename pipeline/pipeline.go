@@ -14,6 +14,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
@@ -25,8 +26,12 @@ import (
 
 // Gate is what all lanes of a process share: rules, windows, ledger.
 type Gate struct {
+	// inForce guards Rules, and that the store has their features: it is held for
+	// reading over a micro-batch, and for writing by Use.
+	inForce  sync.RWMutex
 	Rules    *rules.Ruleset
 	Store    window.Store
+	Shared   Shared // the store, where several members use it; nil else
 	Ledger   *ledger.Index
 	Limits   payment.Limits
 	Evidence Evidence
@@ -67,23 +72,51 @@ func ParseEvidence(name string) (Evidence, error) {
 // Engine decides micro-batches for one lane. It owns what the steps reuse.
 type Engine struct {
 	gate      *Gate
+	pace      *pace // of backlogs; nil in a replay
+	partition int   // as pace counts them
+	rules     *rules.Ruleset
+	counters  ruleMetrics
 	evaluator *rules.Evaluator
-	features  []string // full names, by slot
+	features  []string       // full names, by slot
+	since     []payment.Time // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
+	together  map[entityKey]bool   // scratch of apart
 	tx        *payment.Transaction // the one whose identifiers hash gives to the rules
 	hash      func(window.Kind) uint64
 }
 
 // NewEngine returns an engine for one lane.
 func (g *Gate) NewEngine() *Engine {
-	e := &Engine{gate: g, evaluator: g.Rules.NewEvaluator(), entities: g.Store.Entities()}
-	for _, f := range g.Rules.Features() {
-		e.features = append(e.features, f.FullName())
-	}
+	e := &Engine{gate: g}
 	key := g.Store.Key()
 	e.hash = func(k window.Kind) uint64 { return key.RefOf(k, e.tx) }
 	return e
+}
+
+// use makes the engine ready for the ruleset in force, if it is not.
+func (e *Engine) use() {
+	if e.rules == e.gate.Rules {
+		return
+	}
+	e.rules, e.evaluator, e.entities = e.gate.Rules, e.gate.Rules.NewEvaluator(), e.gate.Store.Entities()
+	e.counters = e.gate.Metrics.ofRules(e.rules)
+	e.features, e.since = e.features[:0], e.since[:0]
+	for _, f := range e.rules.Features() {
+		e.features = append(e.features, f.FullName())
+		e.since = append(e.since, notAsked)
+	}
+}
+
+const notAsked payment.Time = math.MinInt64
+
+// sinceOf is the event time from which on the logs of a feature's entities are
+// whole; a store is asked once in a micro-batch.
+func (e *Engine) sinceOf(slot int) payment.Time {
+	if e.since[slot] == notAsked {
+		e.since[slot] = e.gate.Store.Since(e.rules.Features()[slot].Entity)
+	}
+	return e.since[slot]
 }
 
 // Decide takes records of one partition through all steps up to the bytes that
@@ -93,6 +126,12 @@ func (g *Gate) NewEngine() *Engine {
 // Its claims stand then, since nobody may decide its transactions before it is
 // known what became of them: Ledger.Clear ends them.
 func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) (n int, wait <-chan struct{}, err error) {
+	e.gate.inForce.RLock()
+	defer e.gate.inForce.RUnlock()
+	e.use()
+	for i := range e.since {
+		e.since[i] = notAsked
+	}
 	b.reset(len(records), e.gate.Limits)
 	for i := range records {
 		e.decode(&records[i], b.add(records[i].Key), b)
@@ -117,23 +156,135 @@ func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) 
 // those that the journal had lost through windows.
 func (e *Engine) decideFresh(ctx context.Context, b *Batch) error {
 	for at := 0; at < len(b.fresh); {
-		step := b.fresh[at:]
-		if e.gate.Store.ReadsVerdicts() {
-			step = step[:1] // each must see the verdict of the one before it
-		}
-		if err := e.gate.Store.Append(ctx, step); err != nil {
-			return fmt.Errorf("append to the entities' logs: %w", err)
-		}
-		for i := range step {
-			if a := b.of[at+i]; a.decide {
-				e.judge(a, b)
-			}
-		}
-		if err := e.show(ctx, b.of[at:at+len(step)], b); err != nil {
+		n, err := e.backlog(ctx, b, at)
+		if err != nil {
 			return err
 		}
-		at += len(step)
+		if n == 0 {
+			if n, err = e.decideNow(ctx, b, at); err != nil {
+				return err
+			}
+		}
+		at += n
 	}
+	return e.first(ctx, b.invalid, b)
+}
+
+// decideNow decides those of b.fresh from a place on that can be answered in
+// time, and returns how many they were.
+func (e *Engine) decideNow(ctx context.Context, b *Batch, at int) (n int, err error) {
+	apart := e.gate.Store.ReadsVerdicts() // of one entity each must see the verdict on the one before it
+	clear(e.together)
+	for at+n < len(b.fresh) && (n == 0 || e.pace == nil || !e.overdue(b.of[at+n])) && (!apart || e.apart(b.fresh[at+n].Tx)) {
+		n++
+	}
+	if err := e.gate.Store.Append(ctx, b.fresh[at:at+n]); err != nil {
+		return n, fmt.Errorf("append to the entities' logs: %w", err)
+	}
+	if e.pace != nil { // a partition whose payments are answered in time is not waited for
+		if err := e.pace.noted(ctx, e.partition, farAhead, true); err != nil {
+			return n, err
+		}
+	}
+	return n, e.judgeAll(ctx, b.of[at:at+n], b)
+}
+
+// apart tells whether a transaction shares no entity with those it was asked of
+// before, and adds it to them.
+func (e *Engine) apart(tx *payment.Transaction) bool {
+	key := e.gate.Store.Key()
+	var own [16]entityKey
+	keys := own[:0]
+	for _, of := range e.entities {
+		if k := (entityKey{of, key.EntityKey(of, tx)}); k.key != 0 {
+			if e.together[k] {
+				return false
+			}
+			keys = append(keys, k)
+		}
+	}
+	if e.together == nil {
+		e.together = map[entityKey]bool{}
+	}
+	for _, k := range keys {
+		e.together[k] = true
+	}
+	return true
+}
+
+// entityKey is an entity by its kind and key.
+type entityKey struct {
+	of  window.Entity
+	key uint64
+}
+
+// judgeAll decides those whose windows have been read.
+func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch) error {
+	for _, a := range step {
+		if a.decide {
+			e.judge(a, b)
+		}
+	}
+	if err := e.first(ctx, step, b); err != nil {
+		return err
+	}
+	return e.show(ctx, step, b)
+}
+
+// first lets each decision be the first of its transaction, among all members.
+// Where another one was there before, that one is the answer.
+func (e *Engine) first(ctx context.Context, step []*answer, b *Batch) error {
+	if e.gate.Shared == nil {
+		return nil
+	}
+	hashes, decisions := b.hashes[:0], b.decisions[:0]
+	for _, a := range step {
+		if a.decide {
+			hashes, decisions = append(hashes, a.mark.Tx), append(decisions, b.decision(a))
+		}
+	}
+	b.hashes, b.decisions = hashes, decisions
+	if len(hashes) == 0 {
+		return nil
+	}
+	winners, err := e.gate.Shared.First(ctx, hashes, decisions)
+	if err != nil {
+		return fmt.Errorf("ask the store who was first: %w", err)
+	}
+	i := 0
+	for _, a := range step {
+		if !a.decide {
+			continue
+		}
+		if w := winners[i]; w != nil {
+			if err := e.giveWay(a, w, b); err != nil {
+				return err
+			}
+		}
+		i++
+	}
+	return nil
+}
+
+// giveWay answers with a decision that another member made before.
+func (e *Engine) giveWay(a *answer, decision []byte, b *Batch) error {
+	earlier, _, err := ledger.MarkOf(e.gate.Store.Key(), a.mark.Partition, -1, decision)
+	if err != nil {
+		return fmt.Errorf("the store's decision of a transaction: %w", err)
+	}
+	e.gate.Metrics.repeated()
+	if own := a.mark; earlier.Fingerprint != own.Fingerprint {
+		a.refusal = &payment.Refusal{Reason: payment.ReasonIDConflict, Field: "transaction_id"}
+		a.decide, a.from, a.to = false, 0, 0
+		return nil
+	}
+	if !earlier.Invalid && a.refusal != nil && (a.refusal.Reason == payment.ReasonOlderThanLedger || a.refusal.Reason == payment.ReasonFutureTime) {
+		a.refusal = nil
+	}
+	a.mark = earlier
+	a.from = len(b.out)
+	b.out = append(b.out, decision...)
+	a.to = len(b.out)
 	return nil
 }
 
@@ -195,13 +346,14 @@ func (e *Engine) lookUp(ctx context.Context, a *answer, b *Batch) (wait <-chan s
 	default:
 		a.decide = true
 		e.block(a, b)
+		b.invalid = append(b.invalid, a)
 	}
 	return nil, nil
 }
 
 // take puts a transaction among those that windows are to count.
 func (e *Engine) take(a *answer, b *Batch) {
-	base, based := e.gate.Rules.ToBase(a.tx.Amount)
+	base, based := e.rules.ToBase(a.tx.Amount)
 	a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate}
 	b.fresh, b.of = append(b.fresh, &a.item), append(b.of, a)
 }
@@ -248,14 +400,15 @@ func (e *Engine) judge(a *answer, b *Batch) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Hash: e.hash}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash}
 	e.evaluator.Decide(&in, d)
 	e.describe(a, d)
-	if d.DecideBy == 0 {
-		d.DecideBy = max(it.Tx.EventTime, a.kafkaTime).Add(e.gate.Rules.Policy().DecideWithin(it.Tx.Type))
-	}
+	d.DecideBy = e.deadline(a)
 	if it.Late {
 		d.Degraded = append(d.Degraded, payment.DegradedLate)
+	}
+	if e.pace != nil && e.pace.Behind() && !e.overdue(a) {
+		d.Degraded = append(d.Degraded, payment.DegradedBehind)
 	}
 	if e.gate.wantsEvidence(d) {
 		e.attach(it, d)
@@ -273,7 +426,7 @@ func (e *Engine) block(a *answer, b *Batch) {
 	d.Verdict, d.Source, d.Final = payment.Block, payment.SourceInvalid, true
 	d.Reasons = append(d.Reasons, payment.DecisionReason{Code: "INVALID", Detail: a.refusal.Error()})
 	d.PayerCode = "INVALID_REQUEST"
-	d.Versions.Rules = e.gate.Rules.Hash()
+	d.Versions.Rules = e.rules.Hash()
 	e.describe(a, d)
 	e.gate.Metrics.verdict(d)
 	b.write(a, d)

@@ -47,7 +47,7 @@ type ReplaySummary struct {
 	Verdicts map[string]int64 // decisions by verdict, repeats included
 	Refused  map[payment.Reason]int64
 	Outcomes map[window.OutcomeStatus]int64
-	Passed   int64        // reviews and controls, which do not act yet
+	Passed   int64        // reviews, which do not act yet
 	At       payment.Time // Kafka time of the last record
 }
 
@@ -160,6 +160,17 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 		for _, it := range p.outcomes.list {
 			p.sum.Outcomes[it.Status]++
 		}
+	case payment.RecordControl:
+		if err := p.decide(ctx); err != nil {
+			return false, err
+		}
+		refusal, err := p.gate.Control(ctx, &p.peek, &record)
+		if err != nil {
+			return false, err
+		}
+		if refusal != nil {
+			p.refuse(record.Offset, record.Value, refusal)
+		}
 	default:
 		p.sum.Passed++
 	}
@@ -245,6 +256,6 @@ func (s ReplaySummary) Write(w io.Writer, took time.Duration) {
 		}
 	}
 	if s.Passed > 0 {
-		fmt.Fprintf(w, "  passed over: %d reviews and controls, which do not act yet\n", s.Passed)
+		fmt.Fprintf(w, "  passed over: %d reviews, which do not act yet\n", s.Passed)
 	}
 }

@@ -26,7 +26,7 @@ type Service struct {
 
 // NewService loads the ruleset, opens the store, and prepares the connection.
 // It does not talk to the broker yet.
-func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+func NewService(ctx context.Context, config Config, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
@@ -38,21 +38,13 @@ func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Se
 	if err != nil {
 		return nil, err
 	}
-	opened := time.Now()
-	options := config.Windows.options(rs.Features())
-	options.Dir, options.Owner, options.KeepMarks = config.storeDir(), config.owner(), config.Ledger.Keeps
-	options.OnProgress = func(done, total int64) {
-		if time.Since(opened) > 2*time.Second {
-			log.Info("reading the journal", "done", done, "of", total)
-			opened = time.Now()
-		}
-	}
-	store, err := window.Open(options)
+	store, err := OpenStore(ctx, &config, rs.Features(), log)
 	if err != nil {
 		return nil, err
 	}
 	index := ledger.New(config.Ledger.RecentBytes, store.Earlier)
-	metrics := NewMetrics(reg, rs)
+	metrics := NewMetrics(reg)
+	metrics.store(reg, store)
 	var lastRetry atomic.Int64
 	kafka := config.brokerConfig()
 	kafka.OnRetry = func(what string, err error) {
@@ -70,6 +62,8 @@ func NewService(config Config, reg prometheus.Registerer, log *slog.Logger) (*Se
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
 		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
 	}
+	s.gate.Shared, _ = store.(Shared)
+	metrics.ruleset(rs)
 	return s, nil
 }
 
@@ -136,8 +130,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes}, SessionTimeout: s.config.Kafka.SessionTimeout,
 		OnWait: func(err error) { s.log.Warn("waiting for the group", "error", err) },
 	}
-	if err := s.awaitEmptyGroup(ctx); err != nil {
-		return err
+	if s.gate.Shared == nil {
+		if err := s.awaitEmptyGroup(ctx); err != nil {
+			return err
+		}
 	}
 	err = s.conn.JoinGroup(ctx, group, s.generation)
 	s.log.Info("stopped deciding, and left the group", "group", group.Group)

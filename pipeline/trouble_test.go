@@ -94,7 +94,7 @@ func TestAGateThatFailsBehindItsDecisionsSaysNothingTwice(t *testing.T) {
 	}
 	t.Cleanup(g.conn.Close)
 	run := func(ctx context.Context) error {
-		service, err := pipeline.NewService(config, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil)))
+		service, err := pipeline.NewService(t.Context(), config, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func TestReachWithLogsFromEverIsTheWholeWindow(t *testing.T) {
 			t.Errorf("logs since %s do not show whole windows", name)
 		}
 	}
-	in.Since = since(1<<63-1) // what a store says that holds nothing yet
+	in.Since = since(1<<63 - 1) // what a store says that holds nothing yet
 	if atOnce(set, in) != window.False {
 		t.Error("logs without an entry show something")
 	}

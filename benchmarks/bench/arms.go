@@ -67,12 +67,12 @@ func runSluice(ctx context.Context, h *heat) error {
 	c.Kafka.Brokers, c.Kafka.Group = h.brokers, h.group
 	c.Topics = pipeline.Topics{
 		Create: true, Partitions: h.partitions, Replication: 1,
-		Transactions: h.in, Decisions: h.out, Outcomes: h.out + "-outcomes", DeadLetters: h.out + "-dead-letters",
+		Transactions: h.in, Decisions: h.out, Outcomes: h.out + "-outcomes", Controls: h.out + "-controls", DeadLetters: h.out + "-dead-letters",
 	}
-	h.topics = append(h.topics, c.Topics.Outcomes, c.Topics.DeadLetters)
+	h.topics = append(h.topics, c.Topics.Outcomes, c.Topics.Controls, c.Topics.DeadLetters)
 	c.Store, c.Rules, c.HTTP = "pebble:"+h.dir, h.rules(), ""
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := pipeline.NewService(c, prometheus.NewRegistry(), log)
+	s, err := pipeline.NewService(ctx, c, prometheus.NewRegistry(), log)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func newBench(dir string) (*bench, error) {
 	}
 	gate := &pipeline.Gate{
 		Rules: rs, Store: store, Ledger: ledger.New(64<<20, store.Earlier), Limits: payment.DefaultLimits(),
-		Metrics: pipeline.NewMetrics(prometheus.NewRegistry(), rs),
+		Metrics: pipeline.NewMetrics(prometheus.NewRegistry()),
 		Now:     func() payment.Time { return payment.TimeOf(time.Now()) },
 	}
 	return &bench{gate: gate, engine: gate.NewEngine()}, nil

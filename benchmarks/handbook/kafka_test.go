@@ -143,7 +143,7 @@ func startGate(t *testing.T, brokers []string, partitions int, c *comparison) *g
 	g.config = pipeline.DefaultConfig()
 	g.config.Kafka.Brokers, g.config.Kafka.Group = brokers, run+"group"
 	g.config.Topics = pipeline.Topics{Create: true, Partitions: partitions, Replication: 1,
-		Transactions: run + "transactions", Outcomes: run + "outcomes", Decisions: run + "decisions", DeadLetters: run + "dead-letters"}
+		Transactions: run + "transactions", Outcomes: run + "outcomes", Controls: run + "controls", Decisions: run + "decisions", DeadLetters: run + "dead-letters"}
 	g.config.Store = "pebble:" + filepath.Join(t.TempDir(), "store")
 	g.config.Rules, g.config.Evidence = "ruleset", "all"
 
@@ -162,7 +162,7 @@ func startGate(t *testing.T, brokers []string, partitions int, c *comparison) *g
 	}
 	t.Cleanup(g.deleteTopics)
 
-	service, err := pipeline.NewService(g.config, g.metrics, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+	service, err := pipeline.NewService(t.Context(), g.config, g.metrics, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -206,7 +206,7 @@ func TestEveryMistakeInTheConfigurationIsReportedAtOnce(t *testing.T) {
 		refuses(t, p, "sluice.yaml", "brokerz", "SLUICE_KAFKA_GRUOP: no such setting", "SLUICE_WINDOWS_LATENESS", `"soon" is no duration`)
 	})
 	t.Run("values out of bounds", func(t *testing.T) {
-		write(t, file, "kafka:\n  brokers: [nowhere]\n  session_timeout: 1ms\n  sasl: {mechanism: ROT13, username: a, password: b}\ntopics: {partitions: 0, decisions: same, dead_letters: same}\nstore: redis://x\nevidence: some\nwindows: {batch_size: 0}\n")
+		write(t, file, "kafka:\n  brokers: [nowhere]\n  session_timeout: 1ms\n  sasl: {mechanism: ROT13, username: a, password: b}\ntopics: {partitions: 0, decisions: same, dead_letters: same}\nstore: cassandra://x\nevidence: some\nwindows: {batch_size: 0}\n")
 		p := start(t, nil, "run", "--config", file)
 		refuses(t, p, "kafka.session_timeout", "topics.partitions", `"same" is also`, "store:", `evidence "some"`, "windows.batch_size", `"nowhere" is not host:port`, "ROT13")
 	})

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -60,7 +62,7 @@ later of these wins. --print-config shows what is in force, secrets hidden.`,
 	f.StringVar(&file, "config", "", "configuration file (YAML)")
 	f.StringSliceVar(&brokers, "brokers", d.Kafka.Brokers, "addresses of the Kafka cluster")
 	f.StringVar(&group, "group", d.Kafka.Group, "consumer group")
-	f.StringVar(&store, "store", d.Store, "pebble:DIR, the embedded store")
+	f.StringVar(&store, "store", d.Store, "pebble:DIR, the embedded store; or redis://HOST:PORT, which members share (several addresses: a cluster; rediss:// with TLS)")
 	f.StringVar(&rulesDir, "rules", d.Rules, "folder of the ruleset")
 	f.StringVar(&http, "http", d.HTTP, "address of /healthz, /readyz and /metrics; empty for none")
 	f.StringVar(&evidence, "evidence", d.Evidence, "which decisions carry the values they rest on: all, held or none")
@@ -79,7 +81,7 @@ func serve(ctx context.Context, config pipeline.Config, log *slog.Logger) error 
 			return err
 		}
 	}
-	service, err := pipeline.NewService(config, reg, log)
+	service, err := pipeline.NewService(ctx, config, reg, log)
 	if err != nil {
 		if listener != nil {
 			err = errors.Join(err, listener.Close())
@@ -88,10 +90,28 @@ func serve(ctx context.Context, config pipeline.Config, log *slog.Logger) error 
 	}
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return service.Run(ctx) })
+	work.Go(func() error { return reloadOnHangup(ctx, service, log) })
 	if listener != nil {
 		log.Info("listening", "http", listener.Addr().String())
 		ops := api.Ops{Ready: service.Ready, Metrics: reg}
 		work.Go(func() error { return api.Serve(ctx, listener, ops.Handler()) })
 	}
 	return work.Wait()
+}
+
+// reloadOnHangup puts the ruleset as it is on disk in force at each SIGHUP.
+func reloadOnHangup(ctx context.Context, service *pipeline.Service, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			if err := service.Reload(ctx); err != nil {
+				log.Error("reload", "error", err)
+			}
+		}
+	}
 }

@@ -100,7 +100,7 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 	}
 	reg := prometheus.NewRegistry()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	service, err := pipeline.NewService(config, reg, log)
+	service, err := pipeline.NewService(ctx, config, reg, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -13,10 +13,13 @@ import (
 
 // GroupConfig says which group to join and how patient it is with its members.
 type GroupConfig struct {
-	Group             string
-	Topics            []string
-	SessionTimeout    time.Duration // silence after which a member has lost its partitions; default 10 s
-	HeartbeatInterval time.Duration // default a third of SessionTimeout, at most 3 s
+	Group          string
+	Topics         []string
+	SessionTimeout time.Duration // silence after which a member has lost its partitions; default 10 s
+	// HeartbeatInterval is also how long a member may go on before it hears that the group rebalances, and the group
+	// waits for the last of them: the gap in verdicts when somebody comes or goes. Default a third of SessionTimeout, at
+	// most 250 ms.
+	HeartbeatInterval time.Duration
 	RebalanceTimeout  time.Duration // how long the group waits for a member to drain before it goes on; default 30 s
 
 	// OnWait, if set, is told why the member has no generation at the moment and tries again.
@@ -28,7 +31,7 @@ func (g GroupConfig) withDefaults() GroupConfig {
 		g.SessionTimeout = 10 * time.Second
 	}
 	if g.HeartbeatInterval == 0 {
-		g.HeartbeatInterval = min(g.SessionTimeout/3, 3*time.Second)
+		g.HeartbeatInterval = min(g.SessionTimeout/3, 250*time.Millisecond)
 	}
 	if g.RebalanceTimeout == 0 {
 		g.RebalanceTimeout = 30 * time.Second

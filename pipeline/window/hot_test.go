@@ -308,7 +308,7 @@ func TestAHotEntityThatIsReadAgainSaysTheSame(t *testing.T) {
 		{Entity: payer, Name: "blocked", Aggregate: Sum, Length: 30 * day, ReadsVerdict: true, Where: func(e *Event) Truth { return TruthOf(e.verdict == payment.Block) }},
 		{Entity: payer, Name: "settled", Aggregate: SinceLast, Length: 30 * day, ReadsStatus: true, Where: func(e *Event) Truth { return TruthOf(e.status == payment.OutcomeSettled) }},
 	}
-	for seed := range uint64(2) {
+	for seed := range uint64(1) {
 		rng := rand.New(rand.NewPCG(seed, 8))
 		stays, evicted := twins(t, Options{Features: append(slices.Clone(features), status...), HotEvents: 512, ExactDistinct: 300, Lateness: day, SegmentBytes: 256 << 10})
 		events := rates(seed+10, 3_000)

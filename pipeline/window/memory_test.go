@@ -143,7 +143,7 @@ func TestChurnDoesNotGrowTheHeap(t *testing.T) {
 	at, n := morning, 0
 	items := make([]*Item, 500)
 	var after []int64
-	for cycle := range 8 {
+	for cycle := range 6 {
 		for _, shape := range []struct{ entities, events int }{{20_000, 1}, {400, 40}, {12, 1500}, {3000, 6}} {
 			for k := 0; k < shape.entities*shape.events; k += len(items) {
 				for i := range items {

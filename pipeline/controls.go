@@ -1,0 +1,107 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
+)
+
+// Every member reads the whole of risk.controls: it is short, and what it says
+// holds for all. Before the first payment is decided it is read to its end; then
+// it is followed.
+
+// Control lets a record of risk.controls take effect.
+func (g *Gate) Control(ctx context.Context, decoder *payment.Decoder, r *broker.Record) (*payment.Refusal, error) {
+	var c payment.Control
+	if refusal := decoder.Control(r.Value, g.kafkaTime(r), &c); refusal != nil {
+		return refusal, nil
+	}
+	var o window.Outage
+	switch c.Kind {
+	case payment.ControlOutage:
+		o = window.Outage{ID: c.ID, From: c.From, Until: c.Until, Channel: c.Match.Channel, Bank: c.Match.Bank, Payee: c.Match.Payee}
+	case payment.ControlOutageEnd:
+		o = window.Outage{ID: c.Of}
+	default:
+		return nil, nil
+	}
+	for _, text := range []*string{&o.ID, &o.Channel, &o.Bank, &o.Payee} {
+		*text = strings.Clone(*text) // they point into the record
+	}
+	if err := g.Store.Outage(ctx, o); err != nil {
+		return nil, fmt.Errorf("mark an outage: %w", err)
+	}
+	return nil, nil
+}
+
+// controlReader is the reader of one partition of risk.controls.
+type controlReader struct {
+	gate      *Gate
+	conn      *broker.Conn
+	topics    *Topics
+	partition int
+	next      int64
+	decoder   payment.Decoder
+	// letters is set on one member: it writes what cannot be used to dead letters.
+	letters bool
+}
+
+// controls are the readers of all partitions, each at its beginning.
+func (s *Service) controls(ctx context.Context, letters bool) (all []*controlReader, err error) {
+	ranges, err := s.conn.TopicOffsets(ctx, s.config.Topics.Controls)
+	if err != nil {
+		return nil, err
+	}
+	for p, r := range ranges {
+		c := &controlReader{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: p, next: r.First, decoder: payment.Decoder{Limits: s.gate.Limits}}
+		if _, err := s.conn.ReadRange(ctx, s.config.Topics.Controls, p, r.First, r.End, func(r broker.Record) error { return c.take(ctx, &r) }); err != nil {
+			return nil, err
+		}
+		c.next, c.letters = r.End, letters
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// take lets one record take effect.
+func (c *controlReader) take(ctx context.Context, r *broker.Record) error {
+	refusal, err := c.gate.Control(ctx, &c.decoder, r)
+	if err != nil || refusal == nil {
+		return err
+	}
+	c.gate.Log.Error("a control cannot be used", "topic", c.topics.Controls, "partition", c.partition, "offset", r.Offset, "reason", refusal.Reason, "field", refusal.Field)
+	if !c.letters {
+		return nil
+	}
+	c.gate.Metrics.refuse(refusal)
+	return produceDeadLetters(ctx, c.conn, c.topics.DeadLetters, []broker.Message{deadLetter(c.topics.Controls, r, refusal)})
+}
+
+// follow reads on until ctx ends.
+func (c *controlReader) follow(ctx context.Context) error {
+	var buffer broker.FetchBuffer
+	for {
+		got, err := c.conn.Fetch(ctx, broker.FetchRequest{Topic: c.topics.Controls, Partition: c.partition, Offset: c.next, MaxWait: 200 * time.Millisecond}, &buffer)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if after, gone := c.gate.passOver(c.topics.Controls, c.partition, c.next, err); gone {
+			c.next = after
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for i := range got.Records {
+			if err := c.take(ctx, &got.Records[i]); err != nil {
+				return err
+			}
+		}
+		c.next = got.Next
+	}
+}
