@@ -30,14 +30,18 @@ const demoRuleset = "../deploy/rulesets/demo"
 func TestLiveAndReplayDecideAlike(t *testing.T) {
 	records := demoRecords(10_000)
 	replayed := replayedDecisions(t, records)
-	lived := liveDecisions(t, records)
-	if len(lived) != len(replayed) {
-		t.Errorf("%d decisions live, %d in the replay", len(lived), len(replayed))
-	}
-	for i := range min(len(lived), len(replayed)) {
-		if live, replay := canonical(lived[i]), canonical(replayed[i]); !bytes.Equal(live, replay) {
-			t.Fatalf("decision %d\nlive   %s\nreplay %s", i, live, replay)
-		}
+	for _, store := range []string{"embedded", "redis"} {
+		t.Run(store, func(t *testing.T) {
+			lived := liveDecisions(t, records, store == "redis")
+			if len(lived) != len(replayed) {
+				t.Errorf("%d decisions live, %d in the replay", len(lived), len(replayed))
+			}
+			for i := range min(len(lived), len(replayed)) {
+				if live, replay := canonical(lived[i]), canonical(replayed[i]); !bytes.Equal(live, replay) {
+					t.Fatalf("decision %d\nlive   %s\nreplay %s", i, live, replay)
+				}
+			}
+		})
 	}
 }
 
@@ -128,7 +132,7 @@ func replayedDecisions(t *testing.T, records []traffic.Event) (decisions [][]byt
 // liveDecisions sends the records to a service through one partition. Kinds of
 // records have topics of their own, which nothing orders among each other, so
 // that every run of one kind is settled before the next is sent.
-func liveDecisions(t *testing.T, records []traffic.Event) (decisions [][]byte) {
+func liveDecisions(t *testing.T, records []traffic.Event, redis bool) (decisions [][]byte) {
 	t.Helper()
 	kafka, err := broker.StartEmbedded(broker.EmbeddedConfig{Addr: "127.0.0.1:0"})
 	if err != nil {
@@ -139,6 +143,9 @@ func liveDecisions(t *testing.T, records []traffic.Event) (decisions [][]byte) {
 	config.Kafka.Brokers = []string{kafka.Addr()}
 	config.Topics.Create, config.Topics.Partitions, config.Topics.Replication = true, 1, 1
 	config.Store, config.Rules, config.Evidence = "pebble:"+filepath.Join(t.TempDir(), "store"), demoRuleset, "all"
+	if redis {
+		useRedis(t, &config)
+	}
 	config.Windows.OutcomesWait = 100 * 365 * 24 * time.Hour // the records are old, and none may be given up
 	metrics := prometheus.NewRegistry()
 	service, err := pipeline.NewService(t.Context(), config, metrics, slog.New(slog.NewTextHandler(io.Discard, nil)))

@@ -542,7 +542,7 @@ func shorten(h scenario, fails func(scenario) bool) scenario {
 // is closed and opened again, every value is the oracle's.
 func TestAHistoryHasOneMeaningHoweverItIsPlayed(t *testing.T) {
 	all := testFeatures(t)
-	seeds := uint64(7)
+	seeds := uint64(6)
 	if os.Getenv("SLUICE_HISTORIES") != "" {
 		if _, err := fmt.Sscan(os.Getenv("SLUICE_HISTORIES"), &seeds); err != nil {
 			t.Fatal(err)

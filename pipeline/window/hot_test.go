@@ -311,9 +311,9 @@ func TestAHotEntityThatIsReadAgainSaysTheSame(t *testing.T) {
 	for seed := range uint64(1) {
 		rng := rand.New(rand.NewPCG(seed, 8))
 		stays, evicted := twins(t, Options{Features: append(slices.Clone(features), status...), HotEvents: 512, ExactDistinct: 300, Lateness: day, SegmentBytes: 256 << 10})
-		events := rates(seed+10, 3_000)
+		events := rates(seed+10, 2_000)
 		for i := range events {
-			if i%211 == 0 || i > 2800 && i%17 == 0 {
+			if i%211 == 0 || i > 1800 && i%17 == 0 {
 				evictAll(evicted)
 			}
 			kafka := events[i].at
@@ -349,7 +349,7 @@ func TestAHotEntityThatIsReadAgainSaysTheSame(t *testing.T) {
 				}
 			}
 		}
-		if evicted.Size().Loaded < 20 {
+		if evicted.Size().Loaded < 15 {
 			t.Errorf("it was read %d times", evicted.Size().Loaded)
 		}
 	}
