@@ -29,8 +29,9 @@ func TestDrainedGateRepeatsNothing(t *testing.T) {
 	for p := range partitions {
 		var messages []broker.Message
 		for i := range each { // large ones, so that a lane cannot have fetched all of them when it is asked to stop
+			// None is past its deadline: lanes that catch up wait for each other, and the first would have nothing left.
 			record := pay(fmt.Sprintf("t-%d-%d", p, i), fmt.Sprintf("u-%d", i%500))
-			record = fmt.Appendf(record[:len(record)-1], `,"attributes":{"a":%q,"b":%q}}`, strings.Repeat("a", 1000), strings.Repeat("b", 1000))
+			record = fmt.Appendf(record[:len(record)-1], `,"decide_by":"2100-01-01T00:00:00Z","attributes":{"a":%q,"b":%q}}`, strings.Repeat("a", 1000), strings.Repeat("b", 1000))
 			messages = append(messages, broker.Message{Key: []byte("u"), Value: record})
 		}
 		g.send(g.transactions(), p, messages...)

@@ -199,6 +199,9 @@ func (s *Embedded) Use(ctx context.Context, features []Feature) error {
 	defer s.mu.Unlock()
 	plan, grown := s.index.plan.with(planOf(groups))
 	if grown {
+		if err := s.index.work(true); err != nil { // its files have the names of the new ones
+			return err
+		}
 		next := runs{dir: s.opts.Dir, plan: plan}
 		sealed := s.journal.segments[:len(s.journal.segments)-1]
 		for i, segment := range sealed {

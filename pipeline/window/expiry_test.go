@@ -97,11 +97,13 @@ func TestLogsLevelOffUnderASteadyLoad(t *testing.T) {
 			}
 		}
 		if d == 60 {
+			indexed(t, s)
 			full, fullUndecided = footprintOf(t, opts.Dir), s.undecided.Len()
 		}
 		if d < 60 {
 			continue
 		}
+		indexed(t, s)
 		now := footprintOf(t, opts.Dir)
 		if now.segments > full.segments+4 || now.indexes > 2*full.indexes+8 || now.bytes > full.bytes*3/2 {
 			t.Fatalf("on day 60 the directory had %+v, on day %d it has %+v", full, d, now)

@@ -30,6 +30,7 @@ type run struct {
 	first    []uint32 // by the highest bits of the key: the first pair that has these or higher ones
 	filter   []uint64 // see filtered
 	mapped   mmap.MMap
+	stuck    bool                    // its file could not be written, or one of it and those behind it
 	search   func(key uint64) []pair // instead of all these, where a segment has no index: see readonly.go
 }
 

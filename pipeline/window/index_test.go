@@ -141,6 +141,7 @@ func TestAnIndexThatIsNotWholeIsMadeAgain(t *testing.T) {
 			for n := range 80 {
 				appended(t, s, paying(fmt.Sprint("more", n), "u", morning.Add(day+time.Duration(n)*time.Minute), 1))
 			}
+			indexed(t, s)
 			have := map[string]bool{}
 			for _, r := range s.index.all {
 				have[runName(r.from, r.to)] = true
@@ -161,7 +162,7 @@ func TestAnIndexThatIsNotWholeIsMadeAgain(t *testing.T) {
 // A file of the index cannot be written: the call says so, nothing is lost, and
 // it goes on once it can be.
 func TestAnIndexThatCannotBeWrittenLosesNothing(t *testing.T) {
-	for _, in := range []string{runName(1, 1), runName(8, 8), runName(1, 8)} { // a first one, one that leads to a merge, a merged one
+	for _, in := range []string{runName(1, 1), runName(9, 9), runName(1, 8)} { // a first one, one behind a merged one, a merged one
 		l := ledger{opts: Options{Dir: t.TempDir(), Features: journalFeatures(), SegmentBytes: 2 << 10, SyncEvery: time.Hour}}
 		s := opened(t, l.opts)
 		obstacle := filepath.Join(l.opts.Dir, in+".part")
@@ -179,6 +180,13 @@ func TestAnIndexThatCannotBeWrittenLosesNothing(t *testing.T) {
 			}
 			l.items, l.ends = append(l.items, it), append(l.ends, s.Written())
 			evictAll(s)
+			if n%10 == 0 {
+				s.mu.Lock()
+				if err := s.index.work(true); err != nil {
+					failed++
+				}
+				s.mu.Unlock()
+			}
 		}
 		if failed != 1 {
 			t.Errorf("%s: %d calls failed", in, failed)
@@ -198,5 +206,15 @@ func TestAnIndexThatCannotBeWrittenLosesNothing(t *testing.T) {
 		if got := appended(t, again, l.item(200)).Values[0].Int(); got != 101 {
 			t.Errorf("%s: after a restart payment 200 counts %d", in, got)
 		}
+	}
+}
+
+// indexed waits until nothing is done to the index beside the payments.
+func indexed(t *testing.T, s *Embedded) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.index.work(true); err != nil {
+		t.Error(err)
 	}
 }

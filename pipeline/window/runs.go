@@ -153,6 +153,7 @@ type runs struct {
 	plan   indexPlan
 	all    []*run // in the order of their segments
 	tail   tailIndex
+	job    *job  // under way
 	damage error // of a segment that was searched: see readonly.go
 }
 
@@ -186,26 +187,55 @@ func (x *runs) sealed(segment uint32) error {
 	return x.put(newRun(segment, segment, pairs))
 }
 
-// put adds a run, and makes one of the last ones where there are enough of a size.
+// put adds a run. It is written to its file, and made one with others, beside
+// the payments; until then it is in memory, and a crash makes it again.
 func (x *runs) put(r *run) error {
-	err := x.save(r)
-	x.all = append(x.all, r) // even without a file: what it finds nobody else does
-	if err != nil {
-		return err
-	}
+	x.all = append(x.all, r)
+	return x.work(false)
+}
+
+// job is what is done to runs beside the payments: some that follow each other
+// become one, or one gets its file. Nobody changes or unmaps them meanwhile.
+type job struct {
+	old  []*run
+	made *run
+	err  error
+	done chan struct{}
+}
+
+// mostMerged is how many segments a run has at the most before it is left alone.
+const mostMerged = runFanout * runFanout
+
+// work takes the result of the job that is under way, if it is done or wait is
+// set, and begins the next one.
+func (x *runs) work(wait bool) error {
 	for {
-		size := x.all[len(x.all)-1].to - x.all[len(x.all)-1].from + 1
-		from := len(x.all) - runFanout
-		if from < 0 || slices.ContainsFunc(x.all[from:], func(r *run) bool { return r.to-r.from+1 != size }) {
-			return nil
+		if x.job == nil {
+			if x.job = x.next(); x.job == nil {
+				return nil
+			}
+			go x.do(x.job)
 		}
-		old := slices.Clone(x.all[from:])
-		merged := mergeRuns(old)
-		if err := x.save(merged); err != nil {
-			return err
+		if !wait {
+			select {
+			case <-x.job.done:
+			default:
+				return nil
+			}
 		}
-		x.all = append(x.all[:from], merged)
-		for _, r := range old {
+		<-x.job.done
+		j := x.job
+		x.job = nil
+		if j.err != nil { // it is said once; nothing is lost, and a start tries again
+			j.old[0].stuck = true
+			return fmt.Errorf("index: %w", j.err)
+		}
+		at := slices.Index(x.all, j.old[0])
+		x.all = slices.Replace(x.all, at, at+len(j.old), j.made)
+		if len(j.old) == 1 {
+			continue // it has its file now
+		}
+		for _, r := range j.old {
 			if err := x.discard(r); err != nil {
 				return err
 			}
@@ -213,21 +243,53 @@ func (x *runs) put(r *run) error {
 	}
 }
 
-func (x *runs) name(r *run) string { return filepath.Join(x.dir, runName(r.from, r.to)) }
-
-func (x *runs) save(r *run) error {
+// next is the next job, nil if there is none.
+func (x *runs) next() *job {
+	same := 0
+	for i, r := range x.all {
+		if size := r.to - r.from; i > 0 && size == x.all[i-1].to-x.all[i-1].from {
+			same++
+		} else {
+			same = 1
+		}
+		if same < runFanout || r.to-r.from+1 >= mostMerged {
+			continue
+		}
+		if old := x.all[i+1-runFanout : i+1]; !old[0].stuck {
+			return &job{old: slices.Clone(old), done: make(chan struct{})}
+		}
+	}
 	if x.dir == "" {
 		return nil
 	}
-	if err := r.save(x.name(r), x.plan.String()); err != nil {
-		return fmt.Errorf("index: %w", err)
+	for _, r := range x.all {
+		if r.mapped == nil && r.search == nil && !r.stuck {
+			return &job{old: []*run{r}, done: make(chan struct{})}
+		}
 	}
-	mapped, err := openRun(x.name(r), x.plan.String())
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	*r = *mapped // what was built on the heap is given back
 	return nil
+}
+
+// do does a job. It only reads the runs that there are.
+func (x *runs) do(j *job) {
+	defer close(j.done)
+	j.made = j.old[0]
+	if len(j.old) > 1 {
+		j.made = mergeRuns(j.old)
+	}
+	if x.dir != "" {
+		j.made, j.err = x.saved(j.made)
+	}
+}
+
+func (x *runs) name(r *run) string { return filepath.Join(x.dir, runName(r.from, r.to)) }
+
+// saved writes a run to its file, and maps that: what was built in memory is given back.
+func (x *runs) saved(r *run) (*run, error) {
+	if err := r.save(x.name(r), x.plan.String()); err != nil {
+		return nil, err
+	}
+	return openRun(x.name(r), x.plan.String())
 }
 
 func (x *runs) discard(r *run) error {
@@ -245,6 +307,12 @@ func (x *runs) discard(r *run) error {
 // dropBefore gives up the runs of segments that are no longer kept.
 func (x *runs) dropBefore(segment uint32) error {
 	for len(x.all) > 0 && x.all[0].to < segment {
+		if x.job != nil && slices.Contains(x.job.old, x.all[0]) {
+			if err := x.work(true); err != nil {
+				return err
+			}
+			continue
+		}
 		r := x.all[0]
 		x.all = x.all[1:]
 		if err := x.discard(r); err != nil {
@@ -332,6 +400,7 @@ func (x *runs) open(j *journal, progress func(done, of int64)) error {
 }
 
 func (x *runs) close() (err error) {
+	err = x.work(true)
 	for _, r := range x.all {
 		err = errors.Join(err, r.unmap())
 	}

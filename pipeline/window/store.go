@@ -205,7 +205,7 @@ func (o *Options) fillDefaults() {
 	fill(&o.Keep, 90*24*time.Hour)
 	fill(&o.SyncEvery, 20*time.Millisecond)
 	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 64 << 20
+		o.SegmentBytes = 16 << 20
 	}
 	if o.Memory == 0 {
 		o.Memory = 4 << 30
