@@ -232,8 +232,9 @@ func (s *Embedded) findAll(f *folder, r *folding) {
 	}
 	missing := 0
 	for _, key := range r.keys {
-		n, ok := uint32(0), true
+		var n uint32
 		if key != 0 {
+			var ok bool
 			if n, ok = f.find(key); !ok {
 				missing++
 				n = none

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -292,6 +293,9 @@ func (j *journal) openSegment(name string, last bool) error {
 		return errors.Join(s.unmap(), os.Remove(name)) // the same, and only the file's length has reached the disk
 	}
 	key, ok := readHeader(s.data, s.number)
+	if strings.HasPrefix(string(s.data[:min(len(s.data), len(journalMagic))]), "SLUICEJ1") {
+		return ErrVersion
+	}
 	if !ok {
 		return fmt.Errorf("%w: no journal header", ErrCorrupt)
 	}

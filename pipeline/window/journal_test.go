@@ -573,3 +573,13 @@ func TestWhatIsDurableIsOnTheDisk(t *testing.T) {
 		}
 	}
 }
+
+func TestAJournalOfAnEarlierVersionSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "journal-00000001"), []byte("SLUICEJ1 and what was in it then, which was longer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(Options{Dir: dir}); !errors.Is(err, ErrVersion) {
+		t.Errorf("the store %v opens with %v", s, err)
+	}
+}

@@ -2,6 +2,7 @@ package window
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -418,7 +419,7 @@ func (s *Redis) each(ctx context.Context, kind string, key uint64, yield func(pa
 	segment, last := headOf(head)
 	for ; segment <= last; segment++ {
 		data, err := s.client.Get(ctx, s.names.log(kind, key, segment)).Bytes()
-		if err != nil && err != redis.Nil {
+		if err != nil && !errors.Is(err, redis.Nil) {
 			return err
 		}
 		for offset := uint64(0); len(data) > 0; {

@@ -50,8 +50,12 @@ func raceMembers(t *testing.T, at *ownStore) {
 		if stores[m], err = at.open(t.Context(), opts); err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = stores[m].Close() }()
 	}
+	defer func() {
+		for _, s := range stores {
+			_ = s.Close()
+		}
+	}()
 	for m, s := range stores {
 		for lane := range 2 {
 			wait.Go(func() {

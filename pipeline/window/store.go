@@ -227,4 +227,5 @@ var (
 	ErrLocked  = errors.New("another process uses this store")
 	ErrOwner   = errors.New("the store belongs to another consumer group or to other topics")
 	ErrCorrupt = errors.New("the journal is damaged")
+	ErrVersion = errors.New("the journal was written by an earlier version; begin with an empty folder, earlier decisions are read from their topic")
 )
