@@ -22,7 +22,11 @@ func (s *Service) commitNowAndThen(ctx context.Context, g *broker.Generation, la
 			return nil
 		case <-tick.C:
 		}
-		if err := s.commit(ctx, g, lanes, outcomes); err != nil && ctx.Err() == nil {
+		// One that is under way is finished: were it given up, the broker could carry it out after the last one.
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		err := s.commit(finish, g, lanes, outcomes)
+		cancel()
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("offsets were not committed", "error", err)
 			if errors.Is(err, broker.ErrGenerationEnded) {
 				return err

@@ -86,7 +86,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	}
 	s.working.Store(true)
 	defer s.working.Store(false)
-	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID, "decided_before", s.gate.Ledger.Len())
+	s.log.Info("deciding", "partitions", len(lanes), "generation", g.ID)
 
 	work, failed := errgroup.WithContext(ctx)
 	for _, l := range lanes {

@@ -106,7 +106,7 @@ func (l *lane) run(ctx, drain context.Context) error {
 		}
 		if f.next >= f.highWater {
 			if err := l.pace.noted(drain, l.partition, farAhead, true); err != nil {
-				return err
+				return firstError(p.wait(), err)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -147,6 +148,8 @@ func (f *feed) send() error {
 					}
 					continue
 				}
+				// None is past its deadline: so each sees what stands before it, and its position is its own.
+				m.Value = inTime(m.Value)
 				made++
 				sent++
 				if rng.IntN(200) == 0 {
@@ -186,6 +189,16 @@ func (f *feed) send() error {
 		return fmt.Errorf("%d of %d payments were sent", sent, killPayments)
 	}
 	return nil
+}
+
+// inTime gives a payment a deadline that is far away.
+func inTime(record []byte) []byte {
+	const late = `"decide_by":"2100-01-01T00:00:00Z"`
+	if i := bytes.Index(record, []byte(`"decide_by":"`)); i >= 0 {
+		end := i + len(`"decide_by":"`) + bytes.IndexByte(record[i+len(`"decide_by":"`):], '"') + 1
+		return slices.Concat(record[:i], []byte(late), record[end:])
+	}
+	return slices.Concat(record[:len(record)-1], []byte(","+late+"}"))
 }
 
 func partitionOf(key string) int {

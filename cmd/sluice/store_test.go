@@ -122,7 +122,7 @@ func TestTornJournalGoesOnAndDamagedJournalIsSaid(t *testing.T) {
 	torn := append(append([]byte(nil), whole...), whole[40:77]...) // the beginning of a record
 	write(t, segments[0], string(torn))
 	p = g.run("--evidence", "all")
-	p.says("decided_before=200")
+	p.says("msg=deciding")
 	from := g.ends(g.decisions())[1]
 	g.send(g.transactions(), 1, broker.Message{Key: []byte("u-1"), Value: pay("t-last", "u-1")})
 	if d := g.read(g.decisions(), 1, from, 1)[0]; featureOf(t, d, "payer.events_30d") != "201" {

@@ -71,11 +71,11 @@ func (s *Embedded) open() error {
 		return err
 	}
 	if err := s.index.open(&s.journal, s.progress); err != nil {
-		return errors.Join(err, s.journal.lock.Unlock())
+		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	s.useGroups(newGroups(s.opts.Features, s.opts.Keep))
 	if err := s.rememberBefore(); err != nil {
-		return errors.Join(err, s.journal.lock.Unlock())
+		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	return nil
 }
@@ -117,9 +117,6 @@ func (s *Embedded) remember(n uint64, e entry) error {
 	case entryVerdict:
 		if m := e.mark(); m.Offset >= 0 {
 			s.undecided.Delete(m.Tx.Lo, m.Tx)
-			if s.opts.OnMark != nil {
-				s.opts.OnMark(m)
-			}
 		}
 	case entryOutcome:
 		s.parked.remove(e.tx(), e.identity())

@@ -358,7 +358,10 @@ func (x *runs) open(j *journal, progress func(done, of int64)) error {
 		} else {
 			err = nil // half written, or made for other features
 		}
-		if err = errors.Join(err, os.Remove(name)); err != nil {
+		if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -187,9 +187,6 @@ type Options struct {
 	SyncEvery time.Duration
 	// SegmentBytes is when the journal begins another file.
 	SegmentBytes int64
-	// OnMark is called for the decisions that the end of the journal holds, while
-	// the store opens; Earlier finds all.
-	OnMark func(Mark)
 	// OnProgress is called now and then while the store reads its journal.
 	OnProgress func(done, total int64)
 }
