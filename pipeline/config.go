@@ -66,8 +66,11 @@ type Topics struct {
 	Replication  int    `yaml:"replication"` // of those that are made; fewer where there are fewer brokers
 	Transactions string `yaml:"transactions"`
 	Outcomes     string `yaml:"outcomes"`
+	Reviews      string `yaml:"reviews"`
 	Controls     string `yaml:"controls"`
 	Decisions    string `yaml:"decisions"`
+	Notices      string `yaml:"notices"`
+	Alerts       string `yaml:"alerts"`
 	DeadLetters  string `yaml:"dead_letters"`
 }
 
@@ -106,8 +109,8 @@ func DefaultConfig() Config {
 	limits := payment.DefaultLimits()
 	return Config{
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"}, Group: "sluice", ClientID: "sluice", SessionTimeout: 10 * time.Second},
-		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes", Controls: "risk.controls",
-			Decisions: "risk.decisions", DeadLetters: "risk.dead-letters"},
+		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes", Reviews: "risk.reviews", Controls: "risk.controls",
+			Decisions: "risk.decisions", Notices: "risk.notices", Alerts: "risk.alerts", DeadLetters: "risk.dead-letters"},
 		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: time.Second, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
 			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
@@ -133,12 +136,13 @@ func (c *Config) ruleset() (*rules.Ruleset, error) {
 // needed are the topics without which the service cannot work.
 func (t *Topics) needed() []broker.Topic {
 	var all []broker.Topic
-	for _, name := range []string{t.Transactions, t.Outcomes, t.Controls, t.Decisions, t.DeadLetters} {
+	for _, name := range []string{t.Transactions, t.Outcomes, t.Reviews, t.Controls, t.Decisions, t.Notices, t.Alerts, t.DeadLetters} {
 		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication}
 		if name == t.Controls {
 			topic.Partitions = 1 // what one record does, a later one takes back
 		}
-		if name != t.Transactions && name != t.Outcomes {
+		switch name {
+		case t.Reviews, t.Controls, t.Decisions, t.DeadLetters:
 			topic.Configs = map[string]string{"retention.ms": "-1"} // the ledger is not thrown away by a default
 		}
 		all = append(all, topic)
@@ -276,8 +280,8 @@ func (c *Config) Validate() error {
 	bad(c.Kafka.Group != "", "kafka.group", "must not be empty")
 	bad(c.Kafka.SessionTimeout >= time.Second && c.Kafka.SessionTimeout <= 5*time.Minute, "kafka.session_timeout", "%v is not between 1s and 5m", c.Kafka.SessionTimeout)
 	seen := map[string]string{}
-	for key, name := range map[string]string{"topics.transactions": c.Topics.Transactions, "topics.outcomes": c.Topics.Outcomes, "topics.controls": c.Topics.Controls,
-		"topics.decisions": c.Topics.Decisions, "topics.dead_letters": c.Topics.DeadLetters} {
+	for key, name := range map[string]string{"topics.transactions": c.Topics.Transactions, "topics.outcomes": c.Topics.Outcomes, "topics.reviews": c.Topics.Reviews,
+		"topics.controls": c.Topics.Controls, "topics.decisions": c.Topics.Decisions, "topics.notices": c.Topics.Notices, "topics.alerts": c.Topics.Alerts, "topics.dead_letters": c.Topics.DeadLetters} {
 		bad(name != "", key, "must not be empty")
 		bad(seen[name] == "", key, "%q is also %s", name, seen[name])
 		seen[name] = key

@@ -67,7 +67,7 @@ func runSluice(ctx context.Context, h *heat) error {
 	c.Kafka.Brokers, c.Kafka.Group = h.brokers, h.group
 	c.Topics = pipeline.Topics{
 		Create: true, Partitions: h.partitions, Replication: 1,
-		Transactions: h.in, Decisions: h.out, Outcomes: h.out + "-outcomes", Controls: h.out + "-controls", DeadLetters: h.out + "-dead-letters",
+		Transactions: h.in, Decisions: h.out, Outcomes: h.out + "-outcomes", Reviews: h.out + "-reviews", Controls: h.out + "-controls", Notices: h.out + "-notices", Alerts: h.out + "-alerts", DeadLetters: h.out + "-dead-letters",
 	}
 	h.topics = append(h.topics, c.Topics.Outcomes, c.Topics.Controls, c.Topics.DeadLetters)
 	c.Store, c.Rules, c.HTTP = "pebble:"+h.dir, h.rules(), ""

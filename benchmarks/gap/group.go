@@ -71,7 +71,7 @@ func newGroup(ctx context.Context, o *options) (g *group, err error) {
 }
 
 // names are those of the topics, as settings call them.
-var names = [...]string{"transactions", "outcomes", "controls", "decisions", "dead_letters"}
+var names = [...]string{"transactions", "outcomes", "reviews", "controls", "decisions", "notices", "alerts", "dead_letters"}
 
 func (g *group) topic(name string) string { return g.name + "." + name }
 

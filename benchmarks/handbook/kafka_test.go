@@ -143,7 +143,8 @@ func startGate(t *testing.T, brokers []string, partitions int, c *comparison) *g
 	g.config = pipeline.DefaultConfig()
 	g.config.Kafka.Brokers, g.config.Kafka.Group = brokers, run+"group"
 	g.config.Topics = pipeline.Topics{Create: true, Partitions: partitions, Replication: 1,
-		Transactions: run + "transactions", Outcomes: run + "outcomes", Controls: run + "controls", Decisions: run + "decisions", DeadLetters: run + "dead-letters"}
+		Transactions: run + "transactions", Outcomes: run + "outcomes", Reviews: run + "reviews", Controls: run + "controls", Decisions: run + "decisions", Notices: run + "notices", Alerts: run + "alerts",
+		DeadLetters: run + "dead-letters"}
 	g.config.Store = "pebble:" + filepath.Join(t.TempDir(), "store")
 	g.config.Rules, g.config.Evidence = "ruleset", "all"
 

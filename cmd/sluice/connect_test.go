@@ -101,7 +101,7 @@ func TestBrokerThatWantsCertificateIsSaid(t *testing.T) {
 // Missing topics are named all at once, and made when that is wanted.
 func TestMissingTopicsAreNamedOrMade(t *testing.T) {
 	g := bareGate(t, demoRules, "")
-	refuses(t, g.run(), g.transactions(), g.outcomes(), g.decisions(), g.deadLetters(), g.controls(), "topics are missing")
+	refuses(t, g.run(), g.transactions(), g.outcomes(), g.decisions(), g.deadLetters(), g.controls(), g.reviews(), g.notices(), g.alerts(), "topics are missing")
 
 	p := start(t, []string{"SLUICE_TOPICS_CREATE=true"}, "run", "--config", g.file)
 	p.says("msg=deciding")
@@ -122,7 +122,7 @@ func TestTooFewPartitionsForDecisionsAreSaid(t *testing.T) {
 	g := bareGate(t, demoRules, "")
 	var topics []broker.Topic
 	for i, name := range g.topics() {
-		topics = append(topics, broker.Topic{Name: name, Partitions: []int{4, 4, 3, 4, 1}[i], Replication: 1})
+		topics = append(topics, broker.Topic{Name: name, Partitions: []int{4, 4, 3, 4, 1, 4, 4, 4}[i], Replication: 1})
 	}
 	if err := g.conn.EnsureTopics(g.within(30*time.Second), topics, true); err != nil {
 		t.Fatal(err)

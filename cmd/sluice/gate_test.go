@@ -66,23 +66,29 @@ topics:
   decisions: %s
   dead_letters: %s
   controls: %s
+  reviews: %s
+  notices: %s
+  alerts: %s
 store: pebble:%s
 rules: %s
 http: 127.0.0.1:0
-`, addr, name, partitions, topics[0], topics[1], topics[2], topics[3], topics[4], g.dir, ruleset)
+`, addr, name, partitions, topics[0], topics[1], topics[2], topics[3], topics[4], topics[5], topics[6], topics[7], g.dir, ruleset)
 	write(t, g.file, config+more)
 	return g
 }
 
-// topics are transactions, outcomes, decisions, dead letters, controls.
-func (g *gate) topics() [5]string {
-	return [5]string{g.transactions(), g.outcomes(), g.decisions(), g.deadLetters(), g.controls()}
+// topics are transactions, outcomes, decisions, dead letters, controls, reviews, notices, alerts.
+func (g *gate) topics() [8]string {
+	return [8]string{g.transactions(), g.outcomes(), g.decisions(), g.deadLetters(), g.controls(), g.reviews(), g.notices(), g.alerts()}
 }
 func (g *gate) transactions() string { return g.name + ".transactions" }
 func (g *gate) outcomes() string     { return g.name + ".outcomes" }
 func (g *gate) decisions() string    { return g.name + ".decisions" }
 func (g *gate) deadLetters() string  { return g.name + ".dead-letters" }
 func (g *gate) controls() string     { return g.name + ".controls" }
+func (g *gate) reviews() string      { return g.name + ".reviews" }
+func (g *gate) notices() string      { return g.name + ".notices" }
+func (g *gate) alerts() string       { return g.name + ".alerts" }
 
 // run starts `sluice run` on the gate.
 func (g *gate) run(args ...string) *process {

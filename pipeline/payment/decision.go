@@ -65,6 +65,12 @@ const (
 	DegradedLate       = "late"        // too late for every window: it entered none
 	DegradedBehind     = "behind"      // some lane is far back: values are as of what was known
 	DegradedRuleFailed = "rule_failed" // a rule met an error and took no part
+	// The ladder of what is left when the store is away, or is slower than the deadline.
+	DegradedStale      = "stale_features" // windows are as this member has them in memory
+	DegradedNoFeatures = "no_features"    // the windows of some entity, or of all, could not be had
+	// DegradedUnshared: the store could not be asked whether another member had
+	// decided this transaction before.
+	DegradedUnshared = "unshared"
 )
 
 // DecisionReason is one cause of a verdict.
@@ -81,6 +87,15 @@ type HoldTerms struct {
 	Methods   []string `json:"methods"` // of the step-up
 	ExpiresAt Time     `json:"expires_at"`
 	OnExpiry  Verdict  `json:"on_expiry"`
+}
+
+// Settled names what made a later revision. One of its IDs is set, or none for an expiry.
+type Settled struct {
+	ReviewID  string `json:"review_id"`
+	Reviewer  string `json:"reviewer"`
+	Label     string `json:"label"` // fraud, genuine, unknown
+	OutcomeID string `json:"outcome_id"`
+	Outcome   string `json:"outcome"` // step_up_passed, step_up_failed
 }
 
 // Summary is the part of a transaction that its decision repeats.
@@ -123,13 +138,15 @@ type Decision struct {
 	Revision      int              `json:"revision"` // from 1
 	Verdict       Verdict          `json:"verdict"`
 	Source        Source           `json:"source"`
-	Final         bool             `json:"final"`  // no later revision is expected
-	Points        Count            `json:"points"` // of the rules
-	Score         Count            `json:"score"`  // of the model, 0 to 100
+	Final         bool             `json:"final"`    // no later revision is expected
+	Corrects      Source           `json:"corrects"` // of a later revision: the source of the one that was no real verdict
+	Points        Count            `json:"points"`   // of the rules
+	Score         Count            `json:"score"`    // of the model, 0 to 100
 	Reasons       []DecisionReason `json:"reasons"`
 	PayerCode     string           `json:"payer_code"`
 	PayerMessage  string           `json:"payer_message"`
-	Hold          HoldTerms        `json:"hold"` // of a hold only
+	Hold          HoldTerms        `json:"hold"`       // of a hold only
+	SettledBy     Settled          `json:"settled_by"` // of a later revision of a hold
 	Transaction   Summary          `json:"transaction"`
 	EventTime     Time             `json:"event_time"`
 	ReceivedAt    Time             `json:"received_at"` // the record's Kafka time, cut back to the member's clock
@@ -323,6 +340,7 @@ func (d *Decision) Append(b []byte) []byte {
 	b = appendText(b, "verdict", d.Verdict.String())
 	b = appendText(b, "source", string(d.Source))
 	b = strconv.AppendBool(append(b, `,"final":`...), d.Final)
+	b = appendText(b, "corrects", string(d.Corrects))
 	if d.Points.Present {
 		b = appendInt(b, "points", int64(d.Points.N))
 	}
@@ -352,6 +370,14 @@ func (d *Decision) Append(b []byte) []byte {
 		}
 		b = appendTime(b, "expires_at", d.Hold.ExpiresAt)
 		b = append(appendText(b, "on_expiry", d.Hold.OnExpiry.String()), '}')
+	}
+	if by := &d.SettledBy; *by != (Settled{}) {
+		b = append(b, `,"settled_by":{`...)
+		b = appendText(b, "review_id", by.ReviewID)
+		b = appendText(b, "reviewer", by.Reviewer)
+		b = appendText(b, "label", by.Label)
+		b = appendText(b, "outcome_id", by.OutcomeID)
+		b = append(appendText(b, "outcome", by.Outcome), '}')
 	}
 	b = d.Transaction.append(append(b, `,"transaction":`...))
 	b = appendTime(b, "event_time", d.EventTime)

@@ -73,6 +73,15 @@ func randomDecision(r *rand.Rand, d *Decision) {
 	d.Source = []Source{SourceRules, SourceModel, SourceList, SourceDuplicate, SourceInvalid, SourceDefaultDeadline, SourceDefaultError,
 		SourceReview, SourceStepUp, SourceExpiry}[r.IntN(10)]
 	d.Final = maybe()
+	if maybe() {
+		d.Corrects = []Source{SourceInvalid, SourceDefaultDeadline, SourceDefaultError}[r.IntN(3)]
+	}
+	switch r.IntN(3) {
+	case 0:
+		d.SettledBy = Settled{ReviewID: randomText(r), Reviewer: text(), Label: ReviewLabels()[r.IntN(3)]}
+	case 1:
+		d.SettledBy = Settled{OutcomeID: randomText(r), Outcome: OutcomeStepUpPassed.String()}
+	}
 	d.Points = Count{N: r.IntN(500) - 100, Present: maybe()}
 	d.Score = Count{N: r.IntN(101), Present: maybe()}
 	for range r.IntN(3) {
