@@ -153,7 +153,10 @@ func build(files map[string][]byte, r *report) *Ruleset {
 	}
 	set.features = features.features
 
-	rules := &ruleFiles{lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, ids: map[string]place{}}
+	rules := &ruleFiles{lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, features: map[string]int{}, ids: map[string]place{}}
+	for slot := range set.features {
+		rules.features[set.features[slot].FullName()] = slot
+	}
 	for name := range features.broken {
 		if _, ok := rules.lang.names[name]; !ok {
 			rules.lang.names[name] = term[facts]{}
