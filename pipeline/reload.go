@@ -17,6 +17,7 @@ func (g *Gate) Use(ctx context.Context, rs *rules.Ruleset) error {
 		return fmt.Errorf("the store cannot take the features of the new ruleset: %w", err)
 	}
 	g.Rules = rs
+	g.newest.Store(rs)
 	g.Metrics.ruleset(rs)
 	return nil
 }

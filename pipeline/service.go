@@ -86,8 +86,8 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 	}
 	for i := range got.Records {
 		r := &got.Records[i]
-		mark, first, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
-		if err != nil || !first {
+		mark, revision, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
+		if err != nil || revision != 1 {
 			continue
 		}
 		if r.Offset == m.Offset && mark.Tx == m.Tx {
