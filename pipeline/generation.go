@@ -101,6 +101,13 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	}
 	work.Go(func() error { return pace.keepTelling(failed) })
 	work.Go(func() error { return s.watchStore(failed, lanes, outcomes) })
+	if s.others != nil {
+		ours := map[int]*lane{}
+		for _, l := range lanes {
+			ours[l.partition] = l
+		}
+		work.Go(func() error { return s.others.others(failed, ours) })
+	}
 	for _, c := range controls {
 		work.Go(func() error { return c.follow(failed) })
 	}
@@ -111,6 +118,11 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		work.Go(func() error { return s.awaitPartitions(failed, decisions) })
 	}
 	err = work.Wait()
+	if s.others != nil {
+		for _, l := range lanes {
+			s.others.seen(l.partition, l.end.Load()) // somebody else writes there from now on
+		}
+	}
 	s.gate.Ledger.Clear() // what is claimed still is looked up on the topic before anybody decides again
 	stopCommits()
 	_ = commits.Wait() // its errors are those of the generation, and are logged

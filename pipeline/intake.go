@@ -141,6 +141,7 @@ func (q *queue) release(f *flight) {
 // intake reads the partition until ctx ends.
 func (l *lane) intake(ctx context.Context) error {
 	defer l.queue.close()
+	atEnd := false // everything there was has been read: what comes now was just written
 	for next := l.from; ; {
 		var in *fetched
 		select {
@@ -160,6 +161,10 @@ func (l *lane) intake(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if atEnd {
+			l.gate.justWritten(got.Records[:min(len(got.Records), 4)])
+		}
+		atEnd = got.Next >= got.HighWater
 		if len(got.Records) == 0 {
 			l.queue.buffers <- in
 		} else if !l.launch(ctx, got, in) {

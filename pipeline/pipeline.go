@@ -40,7 +40,8 @@ type Gate struct {
 	Evidence Evidence
 	// Now is the member's clock. Without it, as in a replay, time is what the
 	// records say and nothing else.
-	Now func() payment.Time
+	Now   func() payment.Time
+	clock *clock // what Now reads; nil where that needs no looking after
 	// Earlier reads the bytes of a decision that the ledger has only by its place;
 	// errForgotten where nobody has them any more.
 	Earlier func(context.Context, window.Mark) ([]byte, error)
@@ -334,6 +335,17 @@ func (g *Gate) kafkaTime(r *broker.Record) payment.Time {
 		return now
 	}
 	return t
+}
+
+// justWritten tells the clock of records that came while a lane had read all
+// there was.
+func (g *Gate) justWritten(records []broker.Record) {
+	if g.clock == nil {
+		return
+	}
+	for i := range records {
+		g.clock.fresh(payment.Time(min(records[i].Time, math.MaxInt64/int64(time.Millisecond))) * 1e6)
+	}
 }
 
 // lookUp asks the ledger whether the transaction was decided before, and claims

@@ -210,7 +210,7 @@ func (l *lane) measure(a *answer) {
 	if a.mark.Invalid {
 		return
 	}
-	now := payment.TimeOf(time.Now())
+	now := l.gate.Now()
 	m := l.gate.Metrics
 	if a.deadline < a.kafkaTime {
 		m.tooLate.Inc() // nobody could have answered it in time

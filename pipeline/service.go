@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/ledger"
-	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
@@ -22,6 +21,7 @@ type Service struct {
 	conn    *broker.Conn
 	log     *slog.Logger
 	working atomic.Bool // lanes are deciding
+	others  *follower   // of the decisions of other members; nil where there are none
 }
 
 // NewService loads the ruleset, opens the store, and prepares the connection.
@@ -60,9 +60,13 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	s := &Service{config: config, conn: conn, log: log}
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
-		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
+		Earlier: s.earlier, clock: newClock(machineClock()),
 	}
+	s.gate.Now = s.gate.clock.now
 	s.gate.Shared, _ = store.(Shared)
+	if s.gate.Shared != nil {
+		s.others = &follower{s: s, next: map[int]int64{}}
+	}
 	metrics.ruleset(rs)
 	return s, nil
 }
@@ -134,6 +138,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		if err := s.awaitEmptyGroup(ctx); err != nil {
 			return err
 		}
+	} else if err := s.others.begin(ctx); err != nil {
+		return unlessOver(ctx, err)
 	}
 	err = s.conn.JoinGroup(ctx, group, s.generation)
 	s.log.Info("stopped deciding, and left the group", "group", group.Group)

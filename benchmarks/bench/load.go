@@ -26,7 +26,6 @@ type stream struct {
 	start   payment.Time
 }
 
-//
 // Nobody waits for the payments: the gate decides all of them by its rules, at
 // any load, and gives no defaults.
 func newStream(seed uint64, people int, start payment.Time, rate float64) *stream {

@@ -6,6 +6,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/dchest/siphash"
@@ -53,7 +54,7 @@ const generation = 1 << 18
 // latest marks; earlier returns those that it has forgotten.
 func New(ceiling int, earlier func(window.TxHash) (window.Mark, bool)) *Index {
 	return &Index{earlier: earlier, marks: new(table.Table[window.TxHash, mark]), older: new(table.Table[window.TxHash, mark]),
-		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}}
+		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}, since: math.MaxInt64}
 }
 
 // find returns a mark that is at hand.
@@ -141,7 +142,7 @@ func (x *Index) Began(since payment.Time) {
 }
 
 // Complete tells whether a transaction with an event time would be at hand if it
-// had been decided. Of older ones the store knows more.
+// had been decided. Of older ones the store knows more; without Began, of all.
 func (x *Index) Complete(eventTime payment.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
