@@ -103,7 +103,7 @@ func (b *Batch) part(from int) {
 func (b *Batch) add(key []byte) *answer {
 	b.answers = b.answers[:len(b.answers)+1]
 	a := &b.answers[len(b.answers)-1]
-	*a = answer{tx: a.tx, item: window.Item{Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate, Without: a.item.Without}, key: key, repeatOf: -1}
+	*a = answer{tx: a.tx, item: window.Item{Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate}, key: key, repeatOf: -1}
 	return a
 }
 

@@ -122,7 +122,7 @@ func DefaultConfig() Config {
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"}, Group: "sluice", ClientID: "sluice", SessionTimeout: 10 * time.Second},
 		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes", Reviews: "risk.reviews", Controls: "risk.controls",
 			Decisions: "risk.decisions", Notices: "risk.notices", Alerts: "risk.alerts", DeadLetters: "risk.dead-letters"},
-		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: time.Second, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
+		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: 100 * time.Millisecond, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
 			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
 			Slice: time.Second, Behind: time.Minute, LossBound: 10 * time.Second},

@@ -416,7 +416,7 @@ func (g *Gate) uncertain(a *answer) bool {
 // take puts a transaction among those that windows are to count.
 func (e *Engine) take(a *answer, b *Batch) {
 	base, based := e.rules.ToBase(a.tx.Amount)
-	a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate, Without: a.item.Without}
+	a.item = window.Item{Tx: &a.tx, KafkaTime: a.kafkaTime, Base: base, Based: based, Values: a.item.Values, Positions: a.item.Positions, Approximate: a.item.Approximate}
 	b.fresh, b.of = append(b.fresh, &a.item), append(b.of, a)
 }
 
