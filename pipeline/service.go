@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type Service struct {
 	gate    *Gate
 	conn    *broker.Conn
 	log     *slog.Logger
+	check   *settingsCheck
 	working atomic.Bool // lanes are deciding
 }
 
@@ -58,6 +60,7 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 		return nil, errors.Join(err, store.Close())
 	}
 	s := &Service{config: config, conn: conn, log: log}
+	s.check = newSettingsCheck(&s.config, conn, reg, log)
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
 		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
@@ -135,7 +138,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.check.follow(watching) })
 	err = s.conn.JoinGroup(ctx, group, s.generation)
+	stop()
+	watch.Wait()
 	s.log.Info("stopped deciding, and left the group", "group", group.Group)
 	return err
 }
