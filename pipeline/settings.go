@@ -141,7 +141,7 @@ func number(text string) (n int64, ok bool) {
 // settingsEvery is how often the settings are looked at again: somebody may have changed them.
 const settingsEvery = 5 * time.Minute
 
-// settingsCheck looks at the cluster's settings and says what falls short: a line in the log when it is new, a metric
+// settingsCheck looks at the cluster's settings and says what falls short: in the log when it is new, a metric
 // all the time, an alert when it changes. It belongs to one goroutine.
 type settingsCheck struct {
 	conn    *broker.Conn
@@ -149,7 +149,7 @@ type settingsCheck struct {
 	sandbox bool // nobody's money: one line, no more
 	log     *slog.Logger
 	gauge   *prometheus.GaugeVec
-	alert   func(code, summary string) // nil: nobody is told
+	alert   func(code, summary string) // told of every change; a summary of "" says that it is over. nil: nobody is told
 	said    []Shortfall                // that were found the last time
 	unknown string                     // what was not known the last time
 }
@@ -222,32 +222,43 @@ func (c *settingsCheck) measure(all []broker.TopicSettings, short []Shortfall) {
 	}
 }
 
-// say logs what is new, and alerts where what can be lost has changed.
+// say logs what is new, a line for each setting with its topics, and alerts where what can be lost has changed.
 func (c *settingsCheck) say(short []Shortfall) {
-	var serious []string
+	var summary []string
 	changed := false
+	topics := map[Shortfall][]string{} // of what is new, by the same without its topic
+	var fresh []Shortfall
 	for _, s := range short {
-		fresh := !slices.Contains(c.said, s)
+		old := slices.Contains(c.said, s)
 		if !s.Advice {
-			serious = append(serious, s.String())
-			changed = changed || fresh
+			summary = append(summary, s.String())
+			changed = changed || !old
 		}
-		if level := slog.LevelWarn; fresh {
-			if s.Advice {
-				level = slog.LevelInfo
+		if line := (Shortfall{Setting: s.Setting, Is: s.Is, Wanted: s.Wanted, Why: s.Why, Advice: s.Advice}); !old {
+			if topics[line] == nil {
+				fresh = append(fresh, line)
 			}
-			c.log.Log(context.Background(), level, "a setting of the cluster falls short of what the gate promises",
-				"topic", s.Topic, "setting", s.Setting, "is", s.Is, "wanted", s.Wanted, "why", s.Why)
+			topics[line] = append(topics[line], s.Topic)
 		}
+	}
+	for _, s := range fresh {
+		level := slog.LevelWarn
+		if s.Advice {
+			level = slog.LevelInfo
+		}
+		c.log.Log(context.Background(), level, "a setting of the cluster falls short of what the gate promises",
+			"setting", s.Setting, "is", s.Is, "wanted", s.Wanted, "topics", strings.Join(topics[s], ","), "why", s.Why)
 	}
 	for _, s := range c.said {
 		if !slices.ContainsFunc(short, func(now Shortfall) bool { return now.Topic == s.Topic && now.Setting == s.Setting }) {
 			c.log.Info("a setting of the cluster is as it should be again", "topic", s.Topic, "setting", s.Setting)
 		}
 	}
+	serious := func(s Shortfall) bool { return !s.Advice }
+	over := slices.ContainsFunc(c.said, serious) && !slices.ContainsFunc(short, serious)
 	c.said = short
-	if changed && c.alert != nil {
-		c.alert("broker_settings", strings.Join(serious, "\n"))
+	if c.alert != nil && (changed || over) {
+		c.alert("broker_settings", strings.Join(summary, "; "))
 	}
 }
 
