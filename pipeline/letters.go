@@ -75,7 +75,6 @@ type Letters struct {
 	all   []*Letter            // in the order of reading, copies left out
 	at    map[LetterAt]*Letter // copies included
 	of    map[source]*Letter   // by the place of their record
-	pass  func(records int64)  // told of progress
 }
 
 // ReadLetters reads a topic of dead letters up to its present end. progress, if given, is called now and then with the
