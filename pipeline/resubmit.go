@@ -132,7 +132,7 @@ func (s *Resubmission) unknownTransactions(ctx context.Context, letters []*Lette
 
 // A batch is what one claim covers.
 const (
-	batchLetters = 200
+	batchLetters = 1000
 	batchBytes   = 8 << 20
 )
 

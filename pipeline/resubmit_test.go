@@ -195,7 +195,7 @@ func TestLettersOfARunThatIsAtItAreLeftToIt(t *testing.T) {
 // Of two runs that claim a letter at the same moment, one writes it.
 func TestTwoRunsAtOnceWriteALetterOnce(t *testing.T) {
 	g := newLetters(t)
-	const n = 300
+	const n = 2*batchLetters + 100
 	for offset := range int64(n) {
 		g.letter(offset, payment.ReasonFutureTime, nil)
 	}
