@@ -32,6 +32,7 @@ type Config struct {
 	Windows   WindowConfig   `yaml:"windows"`
 	Ledger    LedgerConfig   `yaml:"ledger"`
 	Deadlines DeadlineConfig `yaml:"deadlines"`
+	Sandbox   bool           `yaml:"-"` // the broker is embedded and no money is at stake: its settings are not complained of
 }
 
 // DeadlineConfig says how decide_by is kept.
@@ -149,7 +150,7 @@ func (c *Config) ruleset() (*rules.Ruleset, error) {
 func (t *Topics) needed() []broker.Topic {
 	var all []broker.Topic
 	for _, name := range []string{t.Transactions, t.Outcomes, t.Reviews, t.Controls, t.Decisions, t.Notices, t.Alerts, t.DeadLetters} {
-		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication}
+		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication, MinInSync: 2}
 		if name == t.Controls {
 			topic.Partitions = 1 // what one record does, a later one takes back
 		}

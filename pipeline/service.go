@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ type Service struct {
 	gate    *Gate
 	conn    *broker.Conn
 	log     *slog.Logger
+	check   *settingsCheck
 	working atomic.Bool // lanes are deciding
 	others  *follower   // of the decisions of other members; nil where there are none
 }
@@ -58,6 +60,7 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 		return nil, errors.Join(err, store.Close())
 	}
 	s := &Service{config: config, conn: conn, log: log}
+	s.check = newSettingsCheck(&s.config, conn, reg, log)
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
 		Earlier: s.earlier, clock: newClock(machineClock()),
@@ -141,7 +144,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	} else if err := s.others.begin(ctx); err != nil {
 		return unlessOver(ctx, err)
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.check.follow(watching) })
 	err = s.conn.JoinGroup(ctx, group, s.generation)
+	stop()
+	watch.Wait()
 	s.log.Info("stopped deciding, and left the group", "group", group.Group)
 	return err
 }

@@ -67,7 +67,7 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 	config := pipeline.DefaultConfig()
 	config.Topics.Create, config.Topics.Replication, config.Topics.Partitions = true, 1, 4
 	config.Kafka.Group, config.Kafka.SessionTimeout = "sluice-sandbox", 6*time.Second
-	config.Evidence, config.Store = o.evidence, pipeline.MemoryStore
+	config.Evidence, config.Store, config.Sandbox = o.evidence, pipeline.MemoryStore, true
 	embedded := broker.EmbeddedConfig{Addr: o.kafka}
 	if o.dir != "" {
 		config.Store = "pebble:" + filepath.Join(o.dir, "store")

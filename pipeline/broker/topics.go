@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
@@ -16,6 +17,7 @@ type Topic struct {
 	Name        string
 	Partitions  int               // 0: as the broker has it
 	Replication int               // at most: a cluster of fewer brokers has one copy on each; 0: as the broker has it
+	MinInSync   int               // copies that must have a record before it is acknowledged; less where one could then not be away; 0: as the broker has it
 	Configs     map[string]string // such as retention.ms
 }
 
@@ -106,6 +108,9 @@ func (c *Conn) createTopics(ctx context.Context, topics []Topic) error {
 		}
 		if t.Replication == 0 {
 			k.ReplicationFactor = -1
+		}
+		if inSync := min(t.MinInSync, k.ReplicationFactor-1); inSync > 1 {
+			k.ConfigEntries = append(k.ConfigEntries, kafka.ConfigEntry{ConfigName: "min.insync.replicas", ConfigValue: strconv.Itoa(inSync)})
 		}
 		for _, name := range slices.Sorted(maps.Keys(t.Configs)) {
 			k.ConfigEntries = append(k.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: t.Configs[name]})
