@@ -75,6 +75,14 @@ func (l *listener) hears(want ...string) {
 	}
 }
 
+// one expects one record with a text in it.
+func (l *listener) one(about string) {
+	l.t.Helper()
+	if got := l.heard(); len(got) != 1 || !strings.Contains(got[0], about) {
+		l.t.Errorf("heard\n%s\nwant %q", strings.Join(got, "\n"), about)
+	}
+}
+
 // values are the counters and gauges of a registry, by name and values of labels.
 func values(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	t.Helper()

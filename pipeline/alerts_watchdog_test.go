@@ -66,14 +66,6 @@ func stormOf(id, steady string) func(*payment.Decision) {
 	}
 }
 
-// one expects one record with a text in it.
-func (w *watched) one(about string) {
-	w.t.Helper()
-	if got := w.heard(); len(got) != 1 || !strings.Contains(got[0], about) {
-		w.t.Errorf("heard\n%s\nwant %q", strings.Join(got, "\n"), about)
-	}
-}
-
 func TestRuleThatStopsFarMoreThanItsUsualShareIsToldUntilItStops(t *testing.T) {
 	withWatchdog(t, func(w *watched) {
 		usual, storm := stoppedBy("steady", "amount-spike"), stormOf("amount-spike", "steady")

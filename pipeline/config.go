@@ -31,6 +31,8 @@ type Config struct {
 	Evidence string       `yaml:"evidence"` // all, held or none
 	Windows  WindowConfig `yaml:"windows"`
 	Ledger   LedgerConfig `yaml:"ledger"`
+	Alerts   AlertConfig  `yaml:"alerts"`
+	Notices  NoticeConfig `yaml:"notices"`
 }
 
 // KafkaConfig says which cluster, as whom, and in which group.
@@ -104,6 +106,19 @@ type LedgerConfig struct {
 	RecentBytes int           `yaml:"recent_bytes"` // decisions kept at hand for redeliveries
 }
 
+// AlertConfig says how operations and analysts are told.
+type AlertConfig struct {
+	Runbooks string        `yaml:"runbooks"` // folder or URL below which each code has its page, CODE.md
+	Repeat   time.Duration `yaml:"repeat"`   // of an alert that stands
+}
+
+// NoticeConfig says how payers are told. The limits are for one payer.
+type NoticeConfig struct {
+	Enabled bool `yaml:"enabled"`
+	PerHour int  `yaml:"per_hour"`
+	PerDay  int  `yaml:"per_day"`
+}
+
 // DefaultConfig is what holds where nothing else is said.
 func DefaultConfig() Config {
 	limits := payment.DefaultLimits()
@@ -115,7 +130,9 @@ func DefaultConfig() Config {
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
 			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
 			Slice: time.Second, Behind: time.Minute},
-		Ledger: LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+		Ledger:  LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+		Alerts:  AlertConfig{Runbooks: "deploy/runbooks", Repeat: 15 * time.Minute},
+		Notices: NoticeConfig{Enabled: true, PerHour: 5, PerDay: 20},
 	}
 }
 
@@ -310,6 +327,10 @@ func (c *Config) Validate() error {
 	bad(c.Windows.Behind >= time.Second, "windows.behind", "%v is less than 1s", c.Windows.Behind)
 	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
 	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
+	bad(c.Alerts.Runbooks != "", "alerts.runbooks", "the folder or URL of the runbooks is needed")
+	bad(c.Alerts.Repeat >= time.Minute && c.Alerts.Repeat <= 24*time.Hour, "alerts.repeat", "%v is not between 1m and 24h", c.Alerts.Repeat)
+	bad(c.Notices.PerHour >= 1 && c.Notices.PerHour <= 1000, "notices.per_hour", "%d is not between 1 and 1000", c.Notices.PerHour)
+	bad(c.Notices.PerDay >= c.Notices.PerHour && c.Notices.PerDay <= 1000, "notices.per_day", "%d is not between notices.per_hour (%d) and 1000", c.Notices.PerDay, c.Notices.PerHour)
 	errs = append(errs, c.brokerConfig().Validate())
 	return errors.Join(errs...)
 }

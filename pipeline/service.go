@@ -21,6 +21,7 @@ type Service struct {
 	gate    *Gate
 	conn    *broker.Conn
 	log     *slog.Logger
+	told    *told       // alerts and notices
 	working atomic.Bool // lanes are deciding
 }
 
@@ -57,7 +58,7 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	s := &Service{config: config, conn: conn, log: log}
+	s := &Service{config: config, conn: conn, log: log, told: newTold(&config, conn, rs, reg, log)}
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
 		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
@@ -106,7 +107,9 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 // Run decides payments until ctx ends, then settles what was fetched, commits
 // it, leaves the group, and closes the store.
 func (s *Service) Run(ctx context.Context) (err error) {
+	stopTelling := s.told.start()
 	defer func() {
+		stopTelling()
 		s.conn.Close()
 		err = errors.Join(err, s.gate.Store.Close())
 	}()

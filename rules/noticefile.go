@@ -30,6 +30,7 @@ type PayerText struct {
 type payerTexts struct {
 	language string                 // where the payer's is not known, or has no text
 	byCode   map[string][]PayerText // in the order of the file
+	own      map[string]bool        // the codes that the file names
 	spoken   map[string]string      // from the message of a rule to its language
 }
 
@@ -38,7 +39,7 @@ const maxPayerText = 300
 
 // newPayerTexts are the built-in texts.
 func newPayerTexts() payerTexts {
-	return payerTexts{language: "en", byCode: defaultPayerTexts(), spoken: map[string]string{}}
+	return payerTexts{language: "en", byCode: defaultPayerTexts(), own: map[string]bool{}, spoken: map[string]string{}}
 }
 
 // PayerCodes returns the codes that have texts, sorted.
@@ -69,9 +70,22 @@ func (s *Ruleset) PayerText(code, locale string) (PayerText, bool) {
 	return texts[0], true
 }
 
-// MessageLanguage returns the language of a rule's payer_message, "" when no
-// rule has it. A message that stands in several languages has the first of them.
-func (s *Ruleset) MessageLanguage(message string) string { return s.texts.spoken[message] }
+// PayerTextWith returns what a payer is told for a decision with a code and a
+// message of its own, which may be "": the words of notices.yaml where it names
+// the code, else the message, with what to do next in its language. Language is
+// "" when no rule has the message. false when there is neither text nor message.
+func (s *Ruleset) PayerTextWith(code, message, locale string) (PayerText, bool) {
+	if message == "" || s.texts.own[code] {
+		return s.PayerText(code, locale)
+	}
+	language := s.texts.spoken[message]
+	told := PayerText{Language: language, Message: message}
+	next, _ := s.PayerText(code, language)
+	if strings.EqualFold(baseLanguage(next.Language), baseLanguage(language)) && !strings.Contains(message, next.Next) {
+		told.Next = next.Next
+	}
+	return told, true
+}
 
 // baseLanguage is zh of zh-CN.
 func baseLanguage(locale string) string {
@@ -102,7 +116,7 @@ func (t *payerTexts) readNotices(n node) {
 					continue
 				}
 				if texts := readPayerTexts(e.value, e.key); len(texts) > 0 {
-					t.byCode[e.key] = texts
+					t.byCode[e.key], t.own[e.key] = texts, true
 				}
 			}
 		}})

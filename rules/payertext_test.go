@@ -157,10 +157,40 @@ notices:
 	if got, ok := set.PayerText("NO_SUCH_CODE", "en"); ok {
 		t.Errorf("%+v", got)
 	}
-	for message, want := range map[string]string{"Plus tard.": "fr", "Later.": "en", "Später.": "de", "No rule says so.": ""} {
-		if got := set.MessageLanguage(message); got != want {
-			t.Errorf("%q is %q, want %q", message, got, want)
+}
+
+func TestTextsOfTheFileComeBeforeTheMessageOfARule(t *testing.T) {
+	set, err := LoadFS(fstest.MapFS{
+		"rules/a.yaml": {Data: []byte(`rules:
+  - {id: a, when: 'amount > CNY(1)', verdict: hold, payer_message: {en: "Later.", zh-CN: "以后。", fr: "Plus tard."}}
+  - {id: b, when: 'amount > CNY(2)', verdict: hold, payer_message: {en: "Stop. Please try another way to pay."}}
+`)},
+		"notices.yaml": {Data: []byte("notices: {NOT_NOW: {en: {message: Not now., next: Wait.}}}\n")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	english, _ := set.PayerText(PayerTryAnotherWay, "en")
+	chinese, _ := set.PayerText(PayerTryAnotherWay, "zh-CN")
+	for _, c := range []struct {
+		code, message, locale string
+		want                  PayerText
+	}{
+		{"NOT_NOW", "Later.", "zh-CN", PayerText{"en", "Not now.", "Wait."}},
+		{"NOT_NOW", "", "en", PayerText{"en", "Not now.", "Wait."}},
+		{PayerTryAnotherWay, "Later.", "zh-CN", PayerText{"en", "Later.", english.Next}}, // the message says which language it is
+		{PayerTryAnotherWay, "以后。", "en", PayerText{"zh-CN", "以后。", chinese.Next}},
+		{PayerTryAnotherWay, "Plus tard.", "fr", PayerText{"fr", "Plus tard.", ""}}, // no two languages in one notice
+		{PayerTryAnotherWay, "Stop. Please try another way to pay.", "en", PayerText{"en", "Stop. Please try another way to pay.", ""}},
+		{PayerTryAnotherWay, "Of an earlier ruleset.", "en", PayerText{"", "Of an earlier ruleset.", ""}},
+		{"OWN_CODE", "Later.", "en", PayerText{"en", "Later.", ""}},
+		{PayerTryAnotherWay, "", "en", english},
+	} {
+		if got, ok := set.PayerTextWith(c.code, c.message, c.locale); !ok || got != c.want {
+			t.Errorf("%s %q in %s: %+v, want %+v", c.code, c.message, c.locale, got, c.want)
 		}
+	}
+	if got, ok := set.PayerTextWith("OWN_CODE", "", "en"); ok {
+		t.Errorf("%+v", got)
 	}
 }
 
