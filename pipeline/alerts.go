@@ -178,11 +178,7 @@ func (a *Alerts) Run(ctx context.Context) {
 	for failing := false; ; {
 		select {
 		case <-ctx.Done():
-			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushFor)
-			defer cancel()
-			if err := a.tell(flush); err != nil {
-				a.o.Log.Error("the last alerts could not be told", "error", err)
-			}
+			a.flush(ctx)
 			return
 		case <-a.wake:
 		case <-timer.C:
@@ -201,6 +197,15 @@ func (a *Alerts) Run(ctx context.Context) {
 			failing = true
 			timer.Reset(sendPause)
 		}
+	}
+}
+
+// flush is the last that a stopping member tells.
+func (a *Alerts) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushFor)
+	defer cancel()
+	if err := a.tell(ctx); err != nil {
+		a.o.Log.Error("the last alerts could not be told", "error", err)
 	}
 }
 
