@@ -71,18 +71,18 @@ type answer struct {
 // from open or judged alone may publish it; the lane's front and its watch do so
 // by compare-and-swap.
 const (
-	open     uint32 = iota // nobody has looked it up yet, or it is a repeat
-	deciding               // the front has claimed it, and it has no verdict yet
-	judged                 // its bytes are there, and will not change
-	taken                  // the front publishes its bytes
-	told                   // the watch publishes a default, or what had been decided before
-	spoken                 // the watch publishes its bytes: time was up before the front could
+	open        uint32 = iota // nobody has looked it up yet, or it is a repeat
+	deciding                  // the front has claimed it, and it has no verdict yet
+	judged                    // its bytes are there, and will not change
+	taken                     // the front publishes its bytes
+	forestalled               // the watch publishes a default, or what had been decided before
+	hastened                  // the watch publishes its bytes: time was up before the front could
 )
 
 func (a *answer) move(from, to uint32) bool { return a.state.CompareAndSwap(from, to) }
 
 // wasTold tells whether the watch has answered it.
-func (a *answer) wasTold() bool { s := a.state.Load(); return s == told || s == spoken }
+func (a *answer) wasTold() bool { s := a.state.Load(); return s == forestalled || s == hastened }
 
 func (b *Batch) reset(n int, limits payment.Limits) {
 	b.decoder.Limits, b.decoder.Batch = limits, true

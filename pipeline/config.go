@@ -32,6 +32,8 @@ type Config struct {
 	Windows   WindowConfig   `yaml:"windows"`
 	Ledger    LedgerConfig   `yaml:"ledger"`
 	Deadlines DeadlineConfig `yaml:"deadlines"`
+	Alerts    AlertConfig    `yaml:"alerts"`
+	Notices   NoticeConfig   `yaml:"notices"`
 	Sandbox   bool           `yaml:"-"` // the broker is embedded and no money is at stake: its settings are not complained of
 }
 
@@ -116,6 +118,19 @@ type LedgerConfig struct {
 	RecentBytes int           `yaml:"recent_bytes"` // decisions kept at hand for redeliveries
 }
 
+// AlertConfig says how operations and analysts are told.
+type AlertConfig struct {
+	Runbooks string        `yaml:"runbooks"` // folder or URL below which each code has its page, CODE.md
+	Repeat   time.Duration `yaml:"repeat"`   // of an alert that stands
+}
+
+// NoticeConfig says how payers are told. The limits are for one payer.
+type NoticeConfig struct {
+	Enabled bool `yaml:"enabled"`
+	PerHour int  `yaml:"per_hour"`
+	PerDay  int  `yaml:"per_day"`
+}
+
 // DefaultConfig is what holds where nothing else is said.
 func DefaultConfig() Config {
 	limits := payment.DefaultLimits()
@@ -129,6 +144,8 @@ func DefaultConfig() Config {
 			Slice: time.Second, Behind: time.Minute, LossBound: 10 * time.Second},
 		Deadlines: DeadlineConfig{Margin: 50 * time.Millisecond},
 		Ledger:    LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+		Alerts:    AlertConfig{Runbooks: "deploy/runbooks", Repeat: 15 * time.Minute},
+		Notices:   NoticeConfig{Enabled: true, PerHour: 5, PerDay: 20},
 	}
 }
 
@@ -325,6 +342,10 @@ func (c *Config) Validate() error {
 	bad(c.Deadlines.Margin >= time.Millisecond && c.Deadlines.Margin <= 10*time.Second, "deadlines.margin", "%v is not between 1ms and 10s", c.Deadlines.Margin)
 	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
 	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
+	bad(c.Alerts.Runbooks != "", "alerts.runbooks", "the folder or URL of the runbooks is needed")
+	bad(c.Alerts.Repeat >= time.Minute && c.Alerts.Repeat <= 24*time.Hour, "alerts.repeat", "%v is not between 1m and 24h", c.Alerts.Repeat)
+	bad(c.Notices.PerHour >= 1 && c.Notices.PerHour <= 1000, "notices.per_hour", "%d is not between 1 and 1000", c.Notices.PerHour)
+	bad(c.Notices.PerDay >= c.Notices.PerHour && c.Notices.PerDay <= 1000, "notices.per_day", "%d is not between notices.per_hour (%d) and 1000", c.Notices.PerDay, c.Notices.PerHour)
 	errs = append(errs, c.brokerConfig().Validate())
 	return errors.Join(errs...)
 }

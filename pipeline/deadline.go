@@ -193,25 +193,25 @@ func (l *lane) prepare(rs rulesetOf, a *answer) bool {
 		switch {
 		case found:
 			stored, ok := l.gate.Ledger.Recent(a.hash)
-			if !ok || known.Fingerprint != ledger.Fingerprint(l.gate.Store.Key(), &a.summary) || !a.move(open, told) {
+			if !ok || known.Fingerprint != ledger.Fingerprint(l.gate.Store.Key(), &a.summary) || !a.move(open, forestalled) {
 				return false
 			}
 			a.told, a.toldAt, a.toldNew = stored, known, false
 		case by != nil:
 			return false // claimed by a batch, which has its own watch
-		case !a.move(open, told):
+		case !a.move(open, forestalled):
 			l.gate.Ledger.Unclaim(a.hash, w.claims)
 			return false
 		default:
 			w.write(l.gate, rs, a)
 		}
 	case deciding:
-		if !a.move(deciding, told) {
+		if !a.move(deciding, forestalled) {
 			return l.prepare(rs, a) // it has just been judged
 		}
 		w.write(l.gate, rs, a)
 	case judged:
-		if !a.move(judged, spoken) {
+		if !a.move(judged, hastened) {
 			return false
 		}
 		a.told, a.toldAt, a.toldNew = a.bytes, a.mark, true
@@ -253,6 +253,7 @@ func (g *Gate) defaultOf(rs rulesetOf, a *answer, d *payment.Decision) {
 	d.Reset()
 	rs.Default(&a.tx, d)
 	g.describe(a, d)
+	g.Watchdog.Saw(d)
 }
 
 // publishTold publishes what the watch has taken over. Members who share a store
@@ -283,6 +284,7 @@ func (l *lane) publishTold(ctx context.Context) error {
 		}
 		l.gate.Ledger.Add(a.toldAt, a.told)
 		l.gate.Metrics.told(a)
+		l.gate.Notices.Decided(&a.tx, a.toldAt.Verdict, a.told)
 		l.measure(a)
 	}
 	l.gate.Ledger.Settle(w.claims, nil, nil)

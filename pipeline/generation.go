@@ -250,12 +250,14 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)
 		case revision > 1:
 			s.gate.Ledger.Revise(m.Tx, m.Latest)
+			s.gate.Notices.Revised(r.Value)
 		default:
 			if !s.gate.Ledger.Known(m.Tx) {
 				found = append(found, m)
 			}
 			// Known ones too: their records were not committed, so their bytes are wanted again at once.
 			s.gate.Ledger.Add(m, r.Value)
+			s.gate.Notices.Revised(r.Value)
 		}
 		return nil
 	})

@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
@@ -15,26 +17,36 @@ import (
 // its folder read once more what was folded since a bound before, and the lanes of
 // outcomes go back as far. Entries that the logs still have are ignored there.
 
-// watchStore looks whether the store has lost something while we use it.
+// watchStore looks whether the store is there, and whether it has lost something
+// while we use it; and whether the machine's clock was set.
 func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*outcomeLane) error {
 	tick := time.NewTicker(2 * lookAgain)
 	defer tick.Stop()
-	epoch := s.gate.Store.Epoch()
+	epoch, away := s.gate.Store.Epoch(), false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		s.sayClock()
+		health := s.gate.Store.Health()
+		if health.Away != away {
+			away = health.Away
+			s.sayAway(health)
+		}
+		for _, l := range lanes {
+			s.gate.Metrics.setUnfolded(l.partition, l.cursor.behind())
+		}
 		now := s.gate.Store.Epoch()
-		if now == epoch {
+		if now == epoch || away {
 			continue
 		}
 		since := time.Now()
-		if away := s.gate.Store.Health().Since; !away.IsZero() {
-			since = away
+		if !health.Since.IsZero() {
+			since = health.Since // when it was last back: what was lost was lost before it went
 		}
-		err := s.recover(ctx, lanes, outcomes, since)
+		err := s.recover(ctx, lanes, outcomes, since.Add(-s.longestAway(health)))
 		if errors.Is(err, window.ErrAway) {
 			continue
 		}
@@ -45,11 +57,45 @@ func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*out
 	}
 }
 
+// sayAway tells operations that the store went away, or is back.
+func (s *Service) sayAway(h window.Health) {
+	alert := s.alertOf(payment.AlertStoreAway)
+	if !h.Away {
+		s.log.Info("the store is back; what was answered without it is folded now", "store", s.config.storeName())
+		alert("", "")
+		return
+	}
+	s.log.Warn("the store is away: payments are answered by what is in memory", "store", s.config.storeName(), "error", h.Err)
+	s.wentAway = h.Since
+	alert("", fmt.Sprintf("the store %s is away: payments are answered by what is in memory, and say so (%v)", s.config.storeName(), h.Err))
+}
+
+// longestAway is how long the store was away before it came back.
+func (s *Service) longestAway(h window.Health) time.Duration {
+	if s.wentAway.IsZero() {
+		return 0
+	}
+	return max(0, h.Since.Sub(s.wentAway))
+}
+
+// sayClock tells operations that the machine's clock cannot be trusted.
+func (s *Service) sayClock() {
+	skew, steps := s.gate.clock.skew()
+	alert := s.alertOf(payment.AlertClockSkew)
+	if skew.Abs() < clockStep {
+		alert("", "")
+		return
+	}
+	alert("", fmt.Sprintf("this machine's clock is not followed: it is %v off the time that records bear out; it was set %d times since the start", skew.Round(time.Millisecond), steps))
+}
+
 // recover reads again what the store may have lost up to a time.
 func (s *Service) recover(ctx context.Context, lanes []*lane, outcomes []*outcomeLane, since time.Time) error {
 	s.log.Warn("a server of the store was replaced, and may have lost what it had acknowledged: reading Kafka again",
 		"store", s.config.storeName(), "from", since.Add(-s.config.Windows.LossBound))
 	s.gate.Metrics.losses.Inc()
+	s.alertOf(payment.AlertStoreLost)("", fmt.Sprintf("a server of the store %s was replaced, and may have lost what it had acknowledged: Kafka is read again from %s on",
+		s.config.storeName(), since.Add(-s.config.Windows.LossBound).UTC().Format(time.TimeOnly)))
 	for _, l := range lanes {
 		if err := s.reread(ctx, l, since); err != nil {
 			return err

@@ -37,6 +37,7 @@ type Metrics struct {
 	outOfTime    prometheus.Counter
 	tooLate      prometheus.Counter
 	lag          *prometheus.GaugeVec
+	unfolded     *prometheus.GaugeVec
 	generations  prometheus.Counter
 	retries      prometheus.Counter
 	deadLettered prometheus.Counter
@@ -132,6 +133,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.tooLate = counter("arrived_late_total", "Transactions that reached Kafka after their decide_by; they count neither as answered in time nor as late.").WithLabelValues()
 	m.lag = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "lag_records", Help: "Records of a partition that are not settled yet."}, []string{"topic", "partition"})
 	reg.MustRegister(m.lag)
+	m.unfolded = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "unfolded_records", Help: "Records of a partition that are answered, and not yet counted by windows or without their real verdict."}, []string{"partition"})
+	reg.MustRegister(m.unfolded)
 	m.generations = counter("group_generations_total", "Times that this member was given partitions.").WithLabelValues()
 	m.retries = counter("broker_retries_total", "Calls to the broker that failed and were tried again.").WithLabelValues()
 	m.deadLettered = counter("dead_letters_total", "Records written to the dead-letter topic.").WithLabelValues()
@@ -154,6 +157,29 @@ func (m *Metrics) store(reg prometheus.Registerer, s window.Store) {
 	}
 	counter("store_evicted_total", "Folds that were given up for others.", func(z window.Size) int64 { return z.Evicted })
 	counter("store_loaded_total", "Folds that were made from a log.", func(z window.Size) int64 { return z.Loaded })
+}
+
+// health registers how the store and the clock are.
+func (m *Metrics) health(reg prometheus.Registerer, g *Gate) {
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "sluice", Name: name, Help: help}, value))
+	}
+	gauge("store_away", "1 while the store is away, so that payments are answered by what is in memory.", func() float64 {
+		if g.Store.Health().Away {
+			return 1
+		}
+		return 0
+	})
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "sluice", Name: "breaker_open_total", Help: "Times that the store went away."},
+		func() float64 { return float64(g.Store.Health().Opened) }))
+	gauge("clock_skew_seconds", "How far the time that the gate goes by is ahead of this machine's clock.", func() float64 {
+		skew, _ := g.clock.skew()
+		return skew.Seconds()
+	})
+}
+
+func (m *Metrics) setUnfolded(partition int, records int64) {
+	m.unfolded.WithLabelValues(strconv.Itoa(partition)).Set(float64(records))
 }
 
 // ruled counts what the rules found of a payment, and what they went without.

@@ -53,6 +53,12 @@ func (d *OutcomeDecoder) Take(ctx context.Context, topic string, records []broke
 	if err := d.gate.Store.Outcomes(ctx, d.list); err != nil {
 		return fmt.Errorf("append outcomes to the entities' logs: %w", err)
 	}
+	for _, it := range d.list {
+		if it.Status != window.OutcomeRepeated {
+			m, _ := d.gate.Ledger.Find(key.Tx(it.Outcome.TransactionID))
+			d.gate.Notices.Happened(it.Outcome, string(it.Source.Key), m.Latest)
+		}
+	}
 	if m := d.gate.Metrics; m != nil {
 		for _, it := range d.list {
 			m.outcomes[it.Status].Inc()

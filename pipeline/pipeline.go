@@ -47,6 +47,10 @@ type Gate struct {
 	Earlier func(context.Context, window.Mark) ([]byte, error)
 	Metrics *Metrics
 	Log     *slog.Logger
+	// How people are told; nil tells nobody.
+	Alerts   *Alerts
+	Watchdog *Watchdog
+	Notices  *Notices
 }
 
 // Evidence says which decisions carry the values that they rest on.
@@ -480,6 +484,9 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 		if slices.Contains(it.Without, true) {
 			d.Degraded = append(d.Degraded, payment.DegradedNoFeatures)
 		}
+		if e.gate.Shared != nil {
+			d.Degraded = append(d.Degraded, payment.DegradedUnshared)
+		}
 	}
 	if it.Late {
 		d.Degraded = append(d.Degraded, payment.DegradedLate)
@@ -497,6 +504,7 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 		b.correct(a, d)
 		return
 	}
+	e.gate.Watchdog.Saw(d)
 	b.write(a, d)
 	if !a.move(deciding, judged) {
 		a.corrects = payment.SourceDefaultDeadline // the watch has given the default meanwhile
@@ -513,6 +521,7 @@ func (e *Engine) block(a *answer, b *Batch) {
 	d.Versions.Rules = e.rules.Hash()
 	e.gate.describe(a, d)
 	d.DecideBy = a.tx.DecideBy
+	e.gate.Watchdog.Saw(d)
 	b.write(a, d)
 	a.state.Store(judged)
 }

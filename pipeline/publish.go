@@ -36,11 +36,13 @@ func (l *lane) publish(ctx context.Context, records []broker.Record, b *Batch, p
 		a := &part[i]
 		if a.decide && a.state.Load() == taken {
 			l.gate.Metrics.said(a)
+			l.gate.Notices.Decided(&a.tx, a.mark.Verdict, a.bytes)
 			l.measure(a)
 		}
 		if len(a.revision) > 0 {
 			l.gate.Ledger.Revise(a.hash, a.mark.Latest)
 			l.gate.Metrics.corrected(a)
+			l.gate.Notices.Revised(a.revision)
 		}
 	}
 	return nil
@@ -90,7 +92,7 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
 	case !a.decide:
 		return l.sayRevision(ctx, a)
-	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && a.move(judged, told):
+	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && a.move(judged, forestalled):
 		l.watch.write(l.gate, l.gate.ruleset(), a) // nobody could say it in time: the process stood still, or the broker did
 		l.folder.standFrom(l.end.Load())           // the store has heard of the verdict
 		if err := l.add(ctx, said{a: a, decision: a.told, verdict: a.toldAt.Verdict, revision: 1, at: &a.toldAt}); err != nil {
@@ -101,7 +103,7 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 	case a.state.Load() == taken || a.move(judged, taken):
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1, at: &a.mark})
 	}
-	if a.state.Load() == spoken || a.mark.Default {
+	if a.state.Load() == hastened || a.mark.Default {
 		return nil
 	}
 	if err := a.revise(now, b); err != nil {
@@ -200,6 +202,9 @@ func (l *lane) publishRefused(ctx context.Context, records []broker.Record, part
 		if r := part[i].refusal; r != nil {
 			messages = append(messages, deadLetter(l.topics.Transactions, &records[i], r))
 			l.gate.Metrics.refuse(r)
+			if r.Reason == payment.ReasonIDConflict {
+				l.gate.Alerts.Raise(payment.AlertIDConflict, "a transaction id came again with other content: "+part[i].tx.ID, l.partition)
+			}
 		}
 	}
 	return produceDeadLetters(ctx, l.conn, l.topics.DeadLetters, messages)

@@ -12,18 +12,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/ledger"
+	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
 // Service is a gate that decides the payments of a Kafka cluster.
 type Service struct {
-	config  Config
-	gate    *Gate
-	conn    *broker.Conn
-	log     *slog.Logger
-	check   *settingsCheck
-	working atomic.Bool // lanes are deciding
-	others  *follower   // of the decisions of other members; nil where there are none
+	config   Config
+	gate     *Gate
+	conn     *broker.Conn
+	log      *slog.Logger
+	check    *settingsCheck
+	told     *told       // alerts and notices
+	wentAway time.Time   // the store, last; watchStore's own
+	working  atomic.Bool // lanes are deciding
+	others   *follower   // of the decisions of other members; nil where there are none
 }
 
 // NewService loads the ruleset, opens the store, and prepares the connection.
@@ -59,13 +62,16 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	s := &Service{config: config, conn: conn, log: log}
+	s := &Service{config: config, conn: conn, log: log, told: newTold(&config, conn, rs, reg, log)}
 	s.check = newSettingsCheck(&s.config, conn, reg, log)
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
 		Earlier: s.earlier, clock: newClock(machineClock()),
 	}
 	s.gate.Now = s.gate.clock.now
+	s.gate.Alerts, s.gate.Watchdog, s.gate.Notices = s.told.alerts, s.told.watchdog, s.told.notices
+	s.check.alert = s.alertOf(payment.AlertBrokerSettings)
+	metrics.health(reg, s.gate)
 	s.gate.Shared, _ = store.(Shared)
 	if s.gate.Shared != nil {
 		s.others = &follower{s: s, next: map[int]int64{}}
@@ -113,7 +119,9 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 // Run decides payments until ctx ends, then settles what was fetched, commits
 // it, leaves the group, and closes the store.
 func (s *Service) Run(ctx context.Context) (err error) {
+	stopTelling := s.told.start()
 	defer func() {
+		stopTelling()
 		s.conn.Close()
 		err = errors.Join(err, s.gate.Store.Close())
 	}()

@@ -6,11 +6,8 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// The reasons of a default.
-const (
-	reasonDeadline = "DEADLINE" // there was no verdict by the deadline
-	payerNotNow    = "NOT_NOW"  // what the payer of a held or blocked default is told
-)
+// The reason of a default.
+const reasonDeadline = "DEADLINE" // there was no verdict by the deadline
 
 // Default fills a decision that was Reset with what the policy's when_late gives
 // a transaction whose time is up: Verdict, Source (default_deadline), Reasons,
@@ -33,7 +30,10 @@ func (s *Ruleset) Default(tx *payment.Transaction, d *payment.Decision) {
 		}
 	}
 	if d.Verdict != payment.Approve {
-		d.PayerCode = payerNotNow
+		d.PayerCode = PayerNotNow
+		if text, ok := s.PayerText(PayerNotNow, tx.Locale); ok {
+			d.PayerMessage = text.Message
+		}
 	}
 }
 
