@@ -17,6 +17,8 @@ type Metrics struct {
 	hits         *prometheus.CounterVec // by rule
 	unknown      *prometheus.CounterVec
 	failed       *prometheus.CounterVec
+	passed       *prometheus.CounterVec
+	controls     *prometheus.CounterVec
 	rulesetInfo  *prometheus.GaugeVec
 	reloads      *prometheus.CounterVec
 	late         prometheus.Counter
@@ -38,7 +40,7 @@ type Metrics struct {
 }
 
 // ruleMetrics are the counters of the rules of one ruleset, by their index.
-type ruleMetrics struct{ hits, unknown, failed []prometheus.Counter }
+type ruleMetrics struct{ hits, unknown, failed, passed []prometheus.Counter }
 
 // ofRules resolves the counters of a ruleset's rules.
 func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
@@ -49,6 +51,7 @@ func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
 		r.hits = append(r.hits, m.hits.WithLabelValues(id))
 		r.unknown = append(r.unknown, m.unknown.WithLabelValues(id))
 		r.failed = append(r.failed, m.failed.WithLabelValues(id))
+		r.passed = append(r.passed, m.passed.WithLabelValues(id))
 	}
 	return r
 }
@@ -78,7 +81,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	decisions := counter("decisions_total", "Decisions made, revision 1; repeats of stored ones not counted.", "verdict", "source")
 	for _, v := range []payment.Verdict{payment.Approve, payment.Hold, payment.Block} {
 		m.decisions[v] = map[payment.Source]prometheus.Counter{}
-		for _, s := range []payment.Source{payment.SourceRules, payment.SourceInvalid} {
+		for _, s := range []payment.Source{payment.SourceRules, payment.SourceList, payment.SourceInvalid} {
 			m.decisions[v][s] = decisions.WithLabelValues(v.String(), string(s))
 		}
 	}
@@ -89,8 +92,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.hits = counter("rule_hits_total", "Transactions for which a rule was true.", "rule")
 	m.unknown = counter("rule_unknown_total", "Transactions for which a rule met an absent value and did not fire.", "rule")
 	m.failed = counter("rule_failed_total", "Transactions for which a rule met an error and took no part.", "rule")
+	m.passed = counter("rule_passed_total", "Transactions for which a rule was switched off: disabled or snoozed, or true and exempt.", "rule")
+	m.controls = counter("controls_total", "Controls that were taken, by what they do; outages not counted.", "control")
+	for _, name := range payment.ControlNames() {
+		m.controls.WithLabelValues(name)
+	}
 	m.reloads = counter("ruleset_reloads_total", "Rulesets that were to be put in force, by what became of them.", "result")
-	for _, result := range []string{"done", "refused"} {
+	for _, result := range []string{"done", "refused", "activated", "missing"} {
 		m.reloads.WithLabelValues(result)
 	}
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
@@ -150,6 +158,9 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 	for _, i := range e.evaluator.Failed() {
 		e.counters.failed[i].Inc()
 	}
+	for _, i := range e.evaluator.Passed() {
+		e.counters.passed[i].Inc()
+	}
 	if it.Late {
 		m.late.Inc()
 	}
@@ -161,6 +172,20 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 func (m *Metrics) verdict(d *payment.Decision) {
 	if m != nil {
 		m.decisions[d.Verdict][d.Source].Inc()
+	}
+}
+
+// reload counts a ruleset that was to be put in force.
+func (m *Metrics) reload(result string) {
+	if m != nil {
+		m.reloads.WithLabelValues(result).Inc()
+	}
+}
+
+// control counts a control that was taken.
+func (m *Metrics) control(c *payment.Control) {
+	if m != nil {
+		m.controls.WithLabelValues(c.Kind.String()).Inc()
 	}
 }
 

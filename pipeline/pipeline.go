@@ -30,6 +30,7 @@ type Gate struct {
 	// reading over a micro-batch, and for writing by Use.
 	inForce  sync.RWMutex
 	Rules    *rules.Ruleset
+	Controls Controls // what people change at run time
 	Store    window.Store
 	Shared   Shared // the store, where several members use it; nil else
 	Ledger   *ledger.Index
@@ -77,8 +78,9 @@ type Engine struct {
 	rules     *rules.Ruleset
 	counters  ruleMetrics
 	evaluator *rules.Evaluator
-	features  []string       // full names, by slot
-	since     []payment.Time // by slot: from when on its logs are whole; notAsked: not asked for in this batch
+	overrides *rules.Overrides // of the present micro-batch
+	features  []string         // full names, by slot
+	since     []payment.Time   // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
 	together  map[entityKey]bool   // scratch of apart
@@ -96,6 +98,7 @@ func (g *Gate) NewEngine() *Engine {
 
 // use makes the engine ready for the ruleset in force, if it is not.
 func (e *Engine) use() {
+	e.overrides = e.gate.Controls.Overrides()
 	if e.rules == e.gate.Rules {
 		return
 	}
@@ -400,7 +403,7 @@ func (e *Engine) judge(a *answer, b *Batch) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash, Overrides: e.overrides}
 	e.evaluator.Decide(&in, d)
 	e.describe(a, d)
 	d.DecideBy = e.deadline(a)
@@ -413,7 +416,7 @@ func (e *Engine) judge(a *answer, b *Batch) {
 	if e.gate.wantsEvidence(d) {
 		e.attach(it, d)
 	} else {
-		d.Evidence.Unknown, d.Evidence.Failed = d.Evidence.Unknown[:0], d.Evidence.Failed[:0]
+		d.Evidence.Clear()
 	}
 	e.gate.Metrics.decided(e, it, d)
 	b.write(a, d)

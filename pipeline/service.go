@@ -63,6 +63,8 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
 	}
 	s.gate.Shared, _ = store.(Shared)
+	s.gate.Controls.Kept = config.rulesKept()
+	s.gate.loaded(rs)
 	metrics.ruleset(rs)
 	return s, nil
 }

@@ -186,6 +186,11 @@ func (e *Evidence) empty() bool {
 		len(e.Exempt) == 0 && len(e.Controls) == 0
 }
 
+// Clear empties e and keeps its slices.
+func (e *Evidence) Clear() {
+	*e = Evidence{e.Features[:0], e.Positions[:0], e.Approximate[:0], e.Unknown[:0], e.Failed[:0], e.Exempt[:0], e.Controls[:0]}
+}
+
 // NamedValue is a value under its full name, such as card.attempts_10m.
 type NamedValue struct {
 	Name  string
@@ -306,9 +311,8 @@ func eachField(b []byte, field func(name string, dec *json.Decoder) error) error
 
 // Reset empties d and keeps its slices.
 func (d *Decision) Reset() {
-	e := Evidence{d.Evidence.Features[:0], d.Evidence.Positions[:0], d.Evidence.Approximate[:0], d.Evidence.Unknown[:0], d.Evidence.Failed[:0],
-		d.Evidence.Exempt[:0], d.Evidence.Controls[:0]}
-	*d = Decision{V: 1, Revision: 1, Reasons: d.Reasons[:0], Degraded: d.Degraded[:0], Shadow: d.Shadow[:0], Evidence: e,
+	d.Evidence.Clear()
+	*d = Decision{V: 1, Revision: 1, Reasons: d.Reasons[:0], Degraded: d.Degraded[:0], Shadow: d.Shadow[:0], Evidence: d.Evidence,
 		Hold: HoldTerms{Needs: d.Hold.Needs[:0], Methods: d.Hold.Methods[:0]}}
 }
 
