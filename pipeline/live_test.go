@@ -25,9 +25,10 @@ type liveGate struct {
 	t       *testing.T
 	config  pipeline.Config
 	conn    *broker.Conn
-	metrics *prometheus.Registry // of the present run
-	service *pipeline.Service    // of the present run
-	stop    func()               // and wait until it has drained
+	metrics *prometheus.Registry    // of the present run
+	service *pipeline.Service       // of the present run
+	prepare func(*pipeline.Service) // before it runs; may be nil
+	stop    func()                  // and wait until it has drained
 }
 
 // startLive starts a gate with a small ruleset on an embedded broker of its own;
@@ -91,6 +92,9 @@ func (g *liveGate) start() {
 		g.t.Fatal(err)
 	}
 	g.service = service
+	if g.prepare != nil {
+		g.prepare(service)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()
