@@ -30,12 +30,20 @@ type Config struct {
 	// RulesKept is the folder in which rulesets that were loaded are kept by their
 	// hash, to be activated again; "" is one in the embedded store, and none with
 	// another store; none is none.
-	RulesKept string       `yaml:"rules_kept"`
-	RulesFS   fs.FS        `yaml:"-"`        // the ruleset itself, where it is in no folder
-	HTTP      string       `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
-	Evidence  string       `yaml:"evidence"` // all, held or none
-	Windows   WindowConfig `yaml:"windows"`
-	Ledger    LedgerConfig `yaml:"ledger"`
+	RulesKept string         `yaml:"rules_kept"`
+	RulesFS   fs.FS          `yaml:"-"`        // the ruleset itself, where it is in no folder
+	HTTP      string         `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
+	Evidence  string         `yaml:"evidence"` // all, held or none
+	Windows   WindowConfig   `yaml:"windows"`
+	Ledger    LedgerConfig   `yaml:"ledger"`
+	Deadlines DeadlineConfig `yaml:"deadlines"`
+}
+
+// DeadlineConfig says how decide_by is kept.
+type DeadlineConfig struct {
+	// Margin before it the default of a payment without a verdict is published;
+	// half of what is left when the payment comes if that is less.
+	Margin time.Duration `yaml:"margin"`
 }
 
 // KafkaConfig says which cluster, as whom, and in which group.
@@ -93,8 +101,11 @@ type WindowConfig struct {
 	ExactDistinct int           `yaml:"exact_distinct"` // distinct values that are counted exactly; more are estimated
 	// Records past their deadline are folded in slices of event time, together
 	// with those of the other partitions (see pace.go).
-	Slice  time.Duration `yaml:"slice"`
-	Behind time.Duration `yaml:"behind"` // from so far back on, a partition makes the decisions of others `behind`
+	Slice time.Duration `yaml:"slice"`
+	// LossBound is how much a store may lose when its server is replaced: so far
+	// back everything is read from Kafka again.
+	LossBound time.Duration `yaml:"loss_bound"`
+	Behind    time.Duration `yaml:"behind"` // from so far back on, a partition makes the decisions of others `behind`
 }
 
 // options are those of a store with these settings.
@@ -119,8 +130,9 @@ func DefaultConfig() Config {
 		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: time.Second, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
 			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
-			Slice: time.Second, Behind: time.Minute},
-		Ledger: LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+			Slice: time.Second, Behind: time.Minute, LossBound: 10 * time.Second},
+		Deadlines: DeadlineConfig{Margin: 50 * time.Millisecond},
+		Ledger:    LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
 	}
 }
 
@@ -324,6 +336,8 @@ func (c *Config) Validate() error {
 	bad(c.Windows.ExactDistinct >= 16, "windows.exact_distinct", "%d is less than 16", c.Windows.ExactDistinct)
 	bad(c.Windows.Slice >= time.Millisecond && c.Windows.Slice <= time.Hour, "windows.slice", "%v is not between 1ms and 1h", c.Windows.Slice)
 	bad(c.Windows.Behind >= time.Second, "windows.behind", "%v is less than 1s", c.Windows.Behind)
+	bad(c.Windows.LossBound >= time.Second && c.Windows.LossBound <= 24*time.Hour, "windows.loss_bound", "%v is not between 1s and 24h", c.Windows.LossBound)
+	bad(c.Deadlines.Margin >= time.Millisecond && c.Deadlines.Margin <= 10*time.Second, "deadlines.margin", "%v is not between 1ms and 10s", c.Deadlines.Margin)
 	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
 	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
 	errs = append(errs, c.brokerConfig().Validate())

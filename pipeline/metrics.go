@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 	"github.com/sluice-risk/sluice/rules"
@@ -24,6 +25,11 @@ type Metrics struct {
 	late         prometheus.Counter
 	strange      prometheus.Counter
 	repeats      prometheus.Counter
+	defaults     map[cause]prometheus.Counter
+	degraded     map[string]prometheus.Counter
+	corrections  map[payment.Source]prometheus.Counter
+	refolds      prometheus.Counter
+	losses       prometheus.Counter
 	outcomes     map[window.OutcomeStatus]prometheus.Counter
 	batchSize    prometheus.Histogram
 	decideTime   prometheus.Histogram
@@ -81,7 +87,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	decisions := counter("decisions_total", "Decisions made, revision 1; repeats of stored ones not counted.", "verdict", "source")
 	for _, v := range []payment.Verdict{payment.Approve, payment.Hold, payment.Block} {
 		m.decisions[v] = map[payment.Source]prometheus.Counter{}
-		for _, s := range []payment.Source{payment.SourceRules, payment.SourceList, payment.SourceInvalid} {
+		for _, s := range payment.Sources() {
 			m.decisions[v][s] = decisions.WithLabelValues(v.String(), string(s))
 		}
 	}
@@ -104,6 +110,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
 	m.strange = counter("unknown_channel_total", "Transactions on a channel that the policy does not name.").WithLabelValues()
 	m.repeats = counter("repeated_transactions_total", "Transactions that were decided before and got their stored decision again.").WithLabelValues()
+	m.defaults, m.degraded, m.corrections = map[cause]prometheus.Counter{}, map[string]prometheus.Counter{}, map[payment.Source]prometheus.Counter{}
+	defaults := counter("defaults_total", "Payments that got the policy's default for want of time, by what took it.", "cause")
+	for _, c := range []cause{causeBacklog, causeStore, causeRules, causeBroker, causePaused, causeLane} {
+		m.defaults[c] = defaults.WithLabelValues(string(c))
+	}
+	degraded := counter("degraded_total", "Decisions taken without something that they normally use.", "without")
+	for _, what := range payment.DegradedNames() {
+		m.degraded[what] = degraded.WithLabelValues(what)
+	}
+	corrections := counter("corrections_total", "Later revisions that correct a decision which was no real verdict, by its source.", "corrects")
+	for _, s := range []payment.Source{payment.SourceInvalid, payment.SourceDefaultDeadline, payment.SourceDefaultError} {
+		m.corrections[s] = corrections.WithLabelValues(string(s))
+	}
+	m.refolds = counter("refolded_transactions_total", "Records that were read again, because they were answered before windows could count them.").WithLabelValues()
+	m.losses = counter("store_losses_total", "Times that a server of the store was replaced, so that Kafka was read again.").WithLabelValues()
 	outcomes := counter("outcomes_total", "Outcomes received, by what became of them.", "status")
 	for status, name := range map[window.OutcomeStatus]string{window.OutcomeCounted: "counted", window.OutcomeRepeated: "repeated",
 		window.OutcomeParked: "parked", window.OutcomeIdle: "idle"} {
@@ -143,12 +164,11 @@ func (m *Metrics) store(reg prometheus.Registerer, s window.Store) {
 	counter("store_loaded_total", "Folds that were made from a log.", func(z window.Size) int64 { return z.Loaded })
 }
 
-// decided counts a decision that the rules made.
-func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
+// ruled counts what the rules found of a payment, and what they went without.
+func (m *Metrics) ruled(e *Engine, it *window.Item, d *payment.Decision) {
 	if m == nil {
 		return
 	}
-	m.verdict(d)
 	for _, i := range e.evaluator.Hits() {
 		e.counters.hits[i].Inc()
 	}
@@ -161,6 +181,9 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 	for _, i := range e.evaluator.Passed() {
 		e.counters.passed[i].Inc()
 	}
+	for _, what := range d.Degraded {
+		m.degraded[what].Inc()
+	}
 	if it.Late {
 		m.late.Inc()
 	}
@@ -169,9 +192,11 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 	}
 }
 
-func (m *Metrics) verdict(d *payment.Decision) {
-	if m != nil {
-		m.decisions[d.Verdict][d.Source].Inc()
+// said counts a first revision that was published.
+func (m *Metrics) said(a *answer) {
+	m.decisions[a.mark.Verdict][a.source].Inc()
+	if a.mark.Default {
+		m.defaults[a.why].Inc()
 	}
 }
 
@@ -189,6 +214,22 @@ func (m *Metrics) control(c *payment.Control) {
 	}
 }
 
+// told counts a first revision that the watch has published.
+func (m *Metrics) told(a *answer) {
+	source := a.source // of what the front had judged
+	if a.toldAt.Default {
+		source = payment.SourceDefaultDeadline
+		m.defaults[a.why].Inc()
+	}
+	m.decisions[a.toldAt.Verdict][source].Inc()
+}
+
+// corrected counts a later revision.
+func (m *Metrics) corrected(a *answer) { m.corrections[a.corrects].Inc() }
+
+// refolded counts records that a folder has made good.
+func (m *Metrics) refolded(n int) { m.refolds.Add(float64(n)) }
+
 func (m *Metrics) repeated() {
 	if m != nil {
 		m.repeats.Inc()
@@ -198,6 +239,13 @@ func (m *Metrics) repeated() {
 func (m *Metrics) refuse(r *payment.Refusal) {
 	m.refused[r.Reason].Inc()
 	m.deadLettered.Inc()
+}
+
+// refuseAll counts dead letters by the reason in their headers.
+func (m *Metrics) refuseAll(letters []broker.Message) {
+	for i := range letters {
+		m.refuse(&payment.Refusal{Reason: payment.Reason(letters[i].Headers[0].Value)})
+	}
 }
 
 func (m *Metrics) setLag(topic string, partition int, records int64) {

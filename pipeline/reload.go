@@ -22,15 +22,9 @@ func (g *Gate) Use(ctx context.Context, rs *rules.Ruleset) error {
 	}
 	g.Rules = rs
 	g.Controls.overrides.Store(overrides)
+	g.newest.Store(rs)
 	g.Metrics.ruleset(rs)
 	return nil
-}
-
-// ruleset returns the ruleset in force.
-func (g *Gate) ruleset() *rules.Ruleset {
-	g.inForce.RLock()
-	defer g.inForce.RUnlock()
-	return g.Rules
 }
 
 // Reload loads the ruleset again from its folder and puts it in force, if it is

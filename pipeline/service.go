@@ -63,6 +63,7 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
 	}
 	s.gate.Shared, _ = store.(Shared)
+	s.gate.newest.Store(rs)
 	s.gate.Controls.Kept = config.rulesKept()
 	s.gate.loaded(rs)
 	metrics.ruleset(rs)
@@ -88,8 +89,8 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 	}
 	for i := range got.Records {
 		r := &got.Records[i]
-		mark, first, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
-		if err != nil || !first {
+		mark, revision, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
+		if err != nil || revision != 1 {
 			continue
 		}
 		if r.Offset == m.Offset && mark.Tx == m.Tx {

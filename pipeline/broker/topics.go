@@ -180,6 +180,41 @@ func (c *Conn) TopicOffsets(ctx context.Context, topic string) ([]OffsetRange, e
 	return c.offsets(ctx, topic, partitions)
 }
 
+// OffsetsAt returns for every partition of the topic, by number, the first offset whose record has a time of at (ms since
+// 1970) or later; the partition's end where there is none.
+func (c *Conn) OffsetsAt(ctx context.Context, topic string, at int64) ([]int64, error) {
+	ranges, err := c.TopicOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	offsets := make([]int64, len(ranges))
+	var asked []kafka.OffsetRequest
+	for p := range ranges {
+		asked = append(asked, kafka.OffsetRequest{Partition: p, Timestamp: max(at, 0)})
+	}
+	err = c.retry(ctx, "offsets by time of "+topic, func() error {
+		res, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+		if err != nil {
+			return err
+		}
+		for p := range ranges {
+			offsets[p] = ranges[p].End
+		}
+		for _, p := range res.Topics[topic] {
+			if p.Error != nil {
+				return p.Error
+			}
+			for offset := range p.Offsets {
+				if p.Partition < len(offsets) && offset >= 0 {
+					offsets[p.Partition] = min(offset, ranges[p.Partition].End)
+				}
+			}
+		}
+		return nil
+	})
+	return offsets, err
+}
+
 // offsets answers in the order of partitions.
 func (c *Conn) offsets(ctx context.Context, topic string, partitions []int) ([]OffsetRange, error) {
 	var asked []kafka.OffsetRequest

@@ -68,10 +68,17 @@ const (
 	// The ladder of what is left when the store is away, or is slower than the deadline.
 	DegradedStale      = "stale_features" // windows are as this member has them in memory
 	DegradedNoFeatures = "no_features"    // the windows of some entity, or of all, could not be had
-	// DegradedUnshared: the store could not be asked whether another member had
-	// decided this transaction before.
-	DegradedUnshared = "unshared"
 )
+
+// DegradedNames returns everything that a decision can lack.
+func DegradedNames() []string {
+	return []string{DegradedLate, DegradedBehind, DegradedRuleFailed, DegradedStale, DegradedNoFeatures}
+}
+
+// Sources returns all sources of a decision.
+func Sources() []Source {
+	return []Source{SourceRules, SourceModel, SourceList, SourceDuplicate, SourceInvalid, SourceDefaultDeadline, SourceDefaultError, SourceReview, SourceStepUp, SourceExpiry}
+}
 
 // DecisionReason is one cause of a verdict.
 type DecisionReason struct {

@@ -22,6 +22,10 @@ type Store interface {
 	// events up to its own time that were noted by then.
 	Note(ctx context.Context, items []*Item) error
 	View(ctx context.Context, items []*Item) error
+	Peek(items []*Item)
+	Health() Health
+	Epoch() uint64
+	Incarnation() string
 	// Holds reports whether a transaction stands in the logs. One that was decided
 	// and does not was late, or its entry was lost.
 	Holds(ctx context.Context, tx TxHash) (bool, error)
@@ -77,8 +81,10 @@ type Item struct {
 	Base      int64        // minor units of the base currency, if Based
 	Based     bool
 
-	Hash TxHash
-	Late bool // too late for every window: it entered none and has no features
+	Hash    TxHash
+	Late    bool // too late for every window: it entered none and has no features
+	Stale   bool
+	Without []bool
 	// Positions are those in the logs of its entities, in the order of
 	// Store.Entities, up to which its values look; zero where it names no entity.
 	// They are of its own first entry, or of a later one where View was told to wait.
@@ -116,6 +122,11 @@ type Mark struct {
 	Invalid     bool  // a block with source `invalid`
 	Partition   int32 // of the decisions topic
 	Offset      int64 // in it; negative: not published yet
+	// What only the ledger's index knows, and no store keeps.
+	EventTime payment.Time
+	Default   bool            // its source is a default: the real verdict may follow
+	Revised   bool            // there is a later revision
+	Latest    payment.Verdict // of the latest revision
 }
 
 // OutcomeItem is an outcome on its way through the store.
