@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
+	"github.com/sluice-risk/sluice/rules"
 )
 
 // Every member reads the whole of risk.controls: it is short, and what it says
@@ -117,7 +118,7 @@ func (c *controlReader) checkNames(r *broker.Record) {
 	}
 	c.gate.Log.Warn("a control is without effect on the ruleset in force", "control_id", strings.Clone(k.ID), "what", err)
 	if c.letters {
-		c.gate.Controls.alert(alertControlIdle, "control %s: %v", k.ID, err)
+		c.gate.Controls.alert(alertControlRefused, "control %s: %v", k.ID, err)
 	}
 }
 
@@ -144,4 +145,28 @@ func (c *controlReader) follow(ctx context.Context) error {
 		c.gate.trySettle(ctx)
 		c.next = got.Next
 	}
+}
+
+// ReadControls gathers what the topic of controls says up to its present end,
+// for who looks at it beside a gate. What a gate would refuse is passed over.
+func (c *Config) ReadControls(ctx context.Context, conn *broker.Conn) (*rules.OverrideLog, error) {
+	ranges, err := conn.TopicOffsets(ctx, c.Topics.Controls)
+	if err != nil {
+		return nil, err
+	}
+	log := &rules.OverrideLog{}
+	decoder := payment.Decoder{Limits: c.Limits()}
+	for p, r := range ranges {
+		_, err := conn.ReadRange(ctx, c.Topics.Controls, p, r.First, r.End, func(r broker.Record) error {
+			var k payment.Control
+			if decoder.Control(r.Value, payment.Time(r.Time)*1e6, &k) == nil {
+				log.Apply(&k)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return log, nil
 }

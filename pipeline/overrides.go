@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +17,8 @@ import (
 
 // The codes of what Controls alerts.
 const (
-	alertControlRefused = "control_refused"       // a control cannot be used
-	alertControlIdle    = "control_without_name"  // it names a rule, a list or a value that the ruleset in force does not have
-	alertRulesetMissing = "ruleset_not_available" // this member cannot put an activated ruleset in force
+	alertControlRefused = "control_refused" // a control cannot be used, or names what is not there
+	alertBadRuleset     = "bad_ruleset"     // this member cannot put an activated ruleset in force
 )
 
 // overridesKept is how long, beyond what the ledger keeps, a control is known
@@ -45,12 +46,15 @@ type Controls struct {
 	newest      payment.Time // the latest Kafka time of a control
 	unsettled   bool         // something was noted that does not hold yet
 	folder      *rules.Ruleset
-	activations []activation
-	missing     string // the hash of the ruleset that was last said to be missing
+	activations []activation // by event time, whatever partition they came from
+	missing     string       // the hash of the ruleset that was last said to be missing
 }
 
 // activation is one ruleset_activate.
-type activation struct{ control, ruleset, insteadOf string }
+type activation struct {
+	control, ruleset, insteadOf string
+	eventTime                   payment.Time
+}
 
 // Overrides returns what holds now; nil for nothing.
 func (c *Controls) Overrides() *rules.Overrides { return c.overrides.Load() }
@@ -71,7 +75,12 @@ func (c *Controls) take(k *payment.Control, kafkaTime payment.Time) bool {
 				return false
 			}
 		}
-		c.activations = append(c.activations, activation{string([]byte(k.ID)), string([]byte(k.Ruleset)), string([]byte(k.InsteadOf))}) // k points into its record
+		a := activation{strings.Clone(k.ID), strings.Clone(k.Ruleset), strings.Clone(k.InsteadOf), k.EventTime} // k points into its record
+		at := len(c.activations)
+		for at > 0 && c.activations[at-1].eventTime > a.eventTime {
+			at--
+		}
+		c.activations = slices.Insert(c.activations, at, a)
 	} else if !c.log.Apply(k) {
 		return false
 	}
@@ -176,7 +185,7 @@ func (g *Gate) rulesetMissing(hash, control string, why error) {
 	if g.Log != nil {
 		g.Log.Error("a ruleset was activated that this member does not have; what is in force stays", "hash", hash, "control", control, "error", why)
 	}
-	c.alert(alertRulesetMissing, "control %s activates the ruleset %s, which this member cannot put in force: %v", control, hash, why)
+	c.alert(alertBadRuleset, "control %s activates the ruleset %s, which this member cannot put in force: %v", control, hash, why)
 }
 
 func (g *Gate) say(message string, args ...any) {

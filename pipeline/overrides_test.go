@@ -246,8 +246,8 @@ func TestControlsThatCannotBeUsedAreRefusedAndAlerted(t *testing.T) {
 
 	// What names nothing that there is now is kept: a reload brings the list.
 	g.send(g.config.Topics.Controls, 0, changed("k-4", "list_add", `"list":"found","value":"c-1"`), changed("k-5", "rule_disable", `"rule":"lrage","until":"`+stamp(time.Hour)+`"`))
-	heard.await(t, "control_without_name", `no list "found"`)
-	heard.await(t, "control_without_name", "did you mean large?")
+	heard.await(t, "control_refused", `no list "found"`)
+	heard.await(t, "control_refused", "did you mean large?")
 	g.becomes(0, "hold LARGE")
 	writeRules(t, g.config.Rules, map[string]string{"lists/found.yaml": "list: found\ntype: card\neffect: block\nentries: []\n"})
 	if err := g.service.Reload(g.within(10 * time.Second)); err != nil {
@@ -287,7 +287,7 @@ func TestAnActivatedRulesetStaysUntilAnotherOneIs(t *testing.T) {
 	}
 	unknown := "sha256:" + strings.Repeat("0", 64)
 	g.send(g.config.Topics.Controls, 0, changed("k-2", "ruleset_activate", fmt.Sprintf(`"ruleset":%q`, unknown)))
-	heard.await(t, "ruleset_not_available", unknown)
+	heard.await(t, "bad_ruleset", unknown)
 	g.becomes(0, "hold LARGE")
 	g.send(g.config.Topics.Controls, 0, changed("k-3", "ruleset_activate", fmt.Sprintf(`"ruleset":%q`, folder)))
 	g.becomes(0, "block LARGE")

@@ -17,10 +17,10 @@ const (
 // listEntry is one reason for a value to be on a list: from some event time until
 // before another.
 type listEntry struct {
-	from, until payment.Time
-	why         string
-	control     string // id of the control that made it, "" of a file's
-	earlier     int32  // the entry of the same value before it, -1 for none
+	from, until    payment.Time
+	value, why, by string // as written; by: who made it
+	control        string // id of the control that made it, "" of a file's
+	earlier        int32  // the entry of the same value before it, -1 for none
 }
 
 func (e *listEntry) at(t payment.Time) bool { return e.from <= t && t < e.until }

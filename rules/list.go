@@ -42,6 +42,63 @@ func (s *Ruleset) Lists() []ListInfo {
 	return out
 }
 
+// EntryInfo describes an entry of a list for people.
+type EntryInfo struct {
+	Value   string       `json:"value"`
+	From    payment.Time `json:"from,omitzero"`  // 0: always
+	Until   payment.Time `json:"until,omitzero"` // 0: without end
+	By      string       `json:"by,omitempty"`
+	Why     string       `json:"why,omitempty"`
+	Control string       `json:"control,omitempty"` // that added it; "" of an entry of the list's file
+	Off     string       `json:"off,omitempty"`     // id of the control that took it off the file
+	Counts  bool         `json:"counts"`            // at the event time that was asked for
+}
+
+// Entries returns the entries of a list: those of its file, then those that were
+// added at run time, in order; false where there is no list of that name. What has
+// been forgotten is not among them.
+func (s *Ruleset) Entries(name string, o *Overrides, at payment.Time) ([]EntryInfo, bool) {
+	l := s.listNamed(name)
+	if l == nil {
+		return nil, false
+	}
+	changed := o.over(s).list(l)
+	out := make([]EntryInfo, 0, len(l.entries.all))
+	info := func(e *listEntry) *EntryInfo {
+		i := EntryInfo{Value: e.value, By: e.by, Why: e.why, Control: e.control, Counts: e.at(at)}
+		if e.from != always {
+			i.From = e.from
+		}
+		if e.until != never {
+			i.Until = e.until
+		}
+		out = append(out, i)
+		return &out[len(out)-1]
+	}
+	for i := range l.entries.all {
+		e := &l.entries.all[i]
+		made := info(e)
+		if changed == nil {
+			continue
+		}
+		var off *listEntry
+		if key, network := l.keyOf(e.value); l.kind == ipList {
+			off = changed.off.net(network, at)
+		} else {
+			off = changed.off.text(key, at)
+		}
+		if off != nil {
+			made.Off, made.Counts = off.control, false
+		}
+	}
+	if changed != nil {
+		for i := range changed.added.all {
+			info(&changed.added.all[i])
+		}
+	}
+	return out, true
+}
+
 // listNamed returns a list, nil where there is none of that name.
 func (s *Ruleset) listNamed(name string) *namedList {
 	i, ok := slices.BinarySearchFunc(s.lists, name, func(l *namedList, name string) int { return strings.Compare(l.name, name) })

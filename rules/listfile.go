@@ -105,7 +105,7 @@ func (f *listFiles) entries(n node, l *namedList) {
 		found := row.object("an entry",
 			field{"value", func(v node) { value = v }},
 			field{"until", func(v node) { until, e.until = v, v.until("until", f.location) }},
-			field{"by", func(v node) { v.text("by") }},
+			field{"by", func(v node) { e.by, _ = v.text("by") }},
 			field{"why", func(v node) { e.why, _ = v.text("why") }})
 		row.needs("an entry", found, "value")
 		if value.ast == nil {
@@ -129,6 +129,7 @@ func (f *listFiles) entries(n node, l *namedList) {
 			continue
 		}
 		places[same] = value.place()
+		e.value = s
 		l.put(&l.entries, key, network, e)
 		if e.until != never {
 			f.dated = append(f.dated, dated{until.place(), "the entry " + s + " of the list " + l.name, e.until})

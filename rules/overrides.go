@@ -33,7 +33,7 @@ type listWord struct {
 	remove      bool
 	value       string
 	from, until payment.Time // of an addition; from: of a removal
-	why         string
+	why, by     string
 }
 
 // ruleWord is one control that keeps a rule from firing.
@@ -58,7 +58,7 @@ func (l *OverrideLog) Apply(c *payment.Control) bool {
 	}
 	switch c.Kind {
 	case payment.ControlListAdd, payment.ControlListRemove:
-		name, w := strings.Clone(c.List), listWord{control: id, value: strings.Clone(c.Value), from: c.EffectiveAt, until: until, why: strings.Clone(c.Why)}
+		name, w := strings.Clone(c.List), listWord{control: id, value: strings.Clone(c.Value), from: c.EffectiveAt, until: until, why: strings.Clone(c.Why), by: strings.Clone(c.By)}
 		if c.Kind == payment.ControlListRemove {
 			w.remove = true
 			l.lists[name] = ended(l.lists[name], w.value, w.from)
@@ -224,10 +224,10 @@ func bindList(l *namedList, words []listWord) *listChange {
 		}
 		key, network := l.keyOf(w.value)
 		if !w.remove {
-			l.put(&c.added, key, network, listEntry{from: w.from, until: w.until, why: w.why, control: w.control})
+			l.put(&c.added, key, network, listEntry{from: w.from, until: w.until, value: w.value, why: w.why, by: w.by, control: w.control})
 			continue
 		}
-		l.put(&c.off, key, network, listEntry{from: w.from, until: never, control: w.control})
+		l.put(&c.off, key, network, listEntry{from: w.from, until: never, value: w.value, control: w.control})
 		if l.kind == ipList {
 			c.added.end(before(c.added.nets, network), w.from)
 		} else {
