@@ -66,6 +66,17 @@ func (g *liveGate) becomes(partition int, want string, changes ...string) time.D
 	return 0
 }
 
+// isAtOnce sends one payment, whose decision must have the words.
+func (g *liveGate) isAtOnce(partition int, want string) {
+	g.t.Helper()
+	before := len(g.read(g.config.Topics.Decisions, 0))
+	id := fmt.Sprint("first-", time.Now().UnixNano())
+	g.send(g.config.Topics.Transactions, partition, paid(id))
+	if got := told(g.decoded(g.decisions(before + 1)[id][0])); got != want {
+		g.t.Errorf("the first payment is %q, not %q", got, want)
+	}
+}
+
 // Each kind of control takes effect on payments that come after it, live and over
 // a restart, on either store.
 func TestControlsChangeVerdictsAtRunTime(t *testing.T) {
@@ -91,7 +102,7 @@ func TestControlsChangeVerdictsAtRunTime(t *testing.T) {
 				g.becomes(0, c.want)
 				if c.then != "" {
 					g.restart(nil)
-					g.becomes(1, c.then)
+					g.isAtOnce(1, c.then)
 				}
 			}
 			g.becomes(0, "hold LARGE", `"token":"c-1"`, `"token":"c-2"`) // not of the snooze

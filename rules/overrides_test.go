@@ -100,6 +100,7 @@ func TestNetworksComeAndGoAtRunTime(t *testing.T) {
 		{[]string{add + `"value":"::ffff:192.0.2.7"`}, "192.0.2.7", "added"},
 		{[]string{add + `"value":"192.0.2.0/24"`, remove + `"value":"192.0.2.0/24"`}, "192.0.2.7", ""},
 		{[]string{add + `"value":"2001:db8::/32"`}, "2001:db8::7", "added"},
+		{[]string{add + `"value":"192.0.2.7"`, remove + `"value":"192.0.2.7/32"`}, "192.0.2.7", ""}, // the same, written otherwise
 	} {
 		in := bare()
 		in.Tx.Device.Addr = netip.MustParseAddr(c.addr)
@@ -110,6 +111,22 @@ func TestNetworksComeAndGoAtRunTime(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%v of %s: %q, want %q", c.controls, c.addr, got, c.want)
+		}
+	}
+}
+
+func TestAValueIsTakenOffHoweverItIsWritten(t *testing.T) {
+	set := withLists(t, "", noRules, "list: l\ntype: email\neffect: block\nentries: [{value: In.File@example.com}]\n")
+	for _, controls := range [][]string{
+		{`"control":"list_add","list":"l","why":"w","value":"Some.One@example.com"`, `"control":"list_remove","list":"l","value":"some.one@EXAMPLE.com"`},
+		{`"control":"list_remove","list":"l","value":"in.file@example.com"`},
+	} {
+		for _, email := range []string{"some.one@example.com", "in.file@example.com"} {
+			in := bare()
+			in.Tx.Payer.Email, in.Overrides = email, said(t, set, controls...)
+			if d, listed := decided(set, in), email == "in.file@example.com" && len(controls) == 2; (d.Verdict == payment.Block) != listed {
+				t.Errorf("%s after %v: %s", email, controls, d.Append(nil))
+			}
 		}
 	}
 }
@@ -200,7 +217,10 @@ func TestOverridesOutliveAReload(t *testing.T) {
 	second := withLists(t, noThresholds, "rules:\n  - {id: new, points: 1, when: 'amount > CNY(1)'}\n"+strings.TrimPrefix(holdMore, "rules:\n"), "list: a\ntype: payer\nentries: []\n", stolen, "list: nets\ntype: ip\nentries: []\n")
 	in := bare()
 	in.Tx.Instrument.Kind, in.Tx.Instrument.Token = "card", "c-9"
-	for _, o := range []*Overrides{old, log.Overrides(second)} {
+	now := log.Overrides(second)
+	log.Apply(control(t, 5, `"control":"list_remove","list":"stolen-cards","value":"c-9"`)) // those that were made stay as they were
+	log.Apply(control(t, 6, `"control":"rule_enable","rule":"more"`))
+	for _, o := range []*Overrides{old, now} {
 		in.Overrides = o
 		if d := decided(second, in); reasons(d) != "LIST_STOLEN_CARDS//0/on the list stolen-cards: w NEW/new/1/" || fmt.Sprint(d.Evidence.Controls) != "[k-1 k-3]" {
 			t.Errorf("%s", d.Append(nil))
