@@ -321,8 +321,9 @@ func TestExpiryFiresOnTimeWithoutTraffic(t *testing.T) {
 		stop()
 		open("down", 0, 5*time.Second) // and it expires while nobody works
 		time.Sleep(50 * time.Second)
-		defer start()()
+		stop = start()
 		time.Sleep(26 * time.Hour)
+		stop()
 		want := "[soon block 2s short block 3s down approve 1m0s long approve 26h0m0s]"
 		if got := fmt.Sprint(r.made); got != want {
 			t.Errorf("expired: %s\nwant     %s", got, want)
@@ -351,6 +352,7 @@ func TestExpiryWaitsForReadersWithinReason(t *testing.T) {
 			}
 		})
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if len(r.made) > 0 {
 			t.Errorf("%v, and nobody had read the reviews before", r.made)
 		}
