@@ -25,6 +25,30 @@ type petition struct {
 	lone   bool             // its transaction was not known, when it was looked at last
 }
 
+// petitionOf reads a review, or a step-up from an outcome: nil for other
+// outcomes. It has a decoder of its own, since what it decoded may wait for long.
+func petitionOf(r *broker.Record, review bool, at payment.Time, limits payment.Limits) (*petition, *payment.Refusal) {
+	if !review && !mayBeStepUp(r.Value) {
+		return nil, nil
+	}
+	p := &petition{at: at}
+	p.record = broker.Record{Partition: r.Partition, Offset: r.Offset, Time: r.Time, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value)}
+	decoder := payment.Decoder{Limits: limits}
+	if review {
+		p.review = new(payment.Review)
+		refusal := decoder.Review(p.record.Value, at, p.review)
+		p.id = p.review.TransactionID
+		return p, refusal
+	}
+	p.stepUp = new(payment.Outcome)
+	refusal := decoder.Outcome(p.record.Value, at, p.stepUp)
+	if p.stepUp.Kind != payment.OutcomeStepUpPassed && p.stepUp.Kind != payment.OutcomeStepUpFailed {
+		return nil, refusal
+	}
+	p.id = p.stepUp.TransactionID
+	return p, refusal
+}
+
 func (p *petition) ask(h *ledger.Holds, now payment.Time) ledger.Ruling {
 	if p.review != nil {
 		return h.Review(p.review, p.at, now)
@@ -114,26 +138,15 @@ func (l *petitionReader) run(ctx, drain context.Context) error {
 
 // take reads one record.
 func (l *petitionReader) take(ctx context.Context, r *broker.Record) error {
-	if l.topic != l.topics.Reviews && !mayBeStepUp(r.Value) {
-		return nil
+	review := l.topic == l.topics.Reviews
+	p, refusal := petitionOf(r, review, l.time(r), l.limits)
+	switch {
+	case refusal != nil && review:
+		return l.refuse(ctx, p, refusal)
+	case refusal != nil, p == nil:
+		return nil // the lane of outcomes sees to it
 	}
-	p := &petition{at: l.time(r), read: l.now()}
-	p.record = broker.Record{Partition: l.partition, Offset: r.Offset, Time: r.Time, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value)}
-	decoder := payment.Decoder{Limits: l.limits} // its own: what it decoded may wait for long
-	if l.topic == l.topics.Reviews {
-		p.review = new(payment.Review)
-		if refusal := decoder.Review(p.record.Value, p.at, p.review); refusal != nil {
-			return l.refuse(ctx, p, refusal)
-		}
-		p.id = p.review.TransactionID
-	} else {
-		p.stepUp = new(payment.Outcome)
-		if refusal := decoder.Outcome(p.record.Value, p.at, p.stepUp); refusal != nil ||
-			p.stepUp.Kind != payment.OutcomeStepUpPassed && p.stepUp.Kind != payment.OutcomeStepUpFailed {
-			return nil // the lane of outcomes sees to it
-		}
-		p.id = p.stepUp.TransactionID
-	}
+	p.read = l.now()
 	if len(l.waiting) > 0 && slices.ContainsFunc(l.waiting, func(q *petition) bool { return q.id == p.id }) {
 		l.waiting = append(l.waiting, p) // in its turn
 		return nil
@@ -249,18 +262,23 @@ func (l *petitionReader) count(p *petition, became string) {
 // lone says that nobody knows it yet.
 func (l *petitionReader) stranger(p *petition) (refusal *payment.Refusal, lone bool) {
 	verdict, known := l.decided(p.id)
-	reason := payment.ReasonNotHeld
-	switch {
-	case !known:
+	if !known {
 		return nil, true
-	case p.review != nil && p.review.Kind != payment.ReviewRelease && p.review.Kind != payment.ReviewReject:
-		return nil, false
-	case verdict == payment.Hold:
-		reason = payment.ReasonAfterEnd // so long ago that it was forgotten
-	case p.review == nil:
-		return nil, false
 	}
-	return &payment.Refusal{Reason: reason, Field: "transaction_id"}, false
+	return p.idle(verdict), false
+}
+
+// idle judges a petition about a transaction that is not on hold, and was not
+// lately, by its first verdict. nil: it changes nothing, and need not.
+func (p *petition) idle(first payment.Verdict) *payment.Refusal {
+	acts := p.review == nil || p.review.Kind == payment.ReviewRelease || p.review.Kind == payment.ReviewReject
+	switch {
+	case acts && first == payment.Hold: // so long ago that it was forgotten
+		return &payment.Refusal{Reason: payment.ReasonAfterEnd, Field: "transaction_id"}
+	case acts && p.review != nil:
+		return &payment.Refusal{Reason: payment.ReasonNotHeld, Field: "transaction_id"}
+	}
+	return nil
 }
 
 // refuse writes a dead letter and raises an alert, where that is up to this member.
