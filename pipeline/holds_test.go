@@ -99,7 +99,7 @@ func TestAReviewThatNobodyCanUseIsRefusedOnce(t *testing.T) {
 	h.send(h.topics.Reviews, 0, now, reviewOf("gone", "reject", "r"))
 	h.ends("gone", 2)
 	h.send(h.topics.Reviews, 1, now, reviewOf("gone", "release", "s"), reviewOf("fine", "release", "t"), `{"review":"bless"}`, reviewOf("proof", "release", "u"), reviewOf("gone", "reject", "r"), reviewOf("fine", "note", "n"))
-	h.send(h.topics.Outcomes, 1, now, stepUpOf("fine", "step_up_passed", "o"), `{"outcome":"step_up_passed"}`, stepUpOf("gone", "step_up_failed", "p"))
+	h.send(h.topics.Outcomes, 1, now, stepUpOf("fine", "step_up_passed", "o"), `{"outcome":"step_up_passed"}`, stepUpOf("gone", "step_up_passed", "p"))
 	want := []string{"after_end payments.outcomes/1/2", "after_end risk.reviews/1/0", "not_held risk.reviews/1/1", "not_needed risk.reviews/1/3", "unknown_review risk.reviews/1/2"}
 	if got := h.letters(5); !slices.Equal(got, want) {
 		t.Errorf("dead letters %v, want %v", got, want)

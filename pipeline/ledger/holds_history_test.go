@@ -95,7 +95,13 @@ func (m *holdModel) stepped(id, kind string, at payment.Time) string {
 	if why == "not_held" || why == "" && !m.stepUp {
 		return "noted"
 	}
-	if why != "" {
+	if end := m.verdict; why != "" {
+		if end == payment.Hold {
+			end = m.onExpiry
+		}
+		if (kind == "step_up_passed") == (end == payment.Approve) {
+			return "noted"
+		}
 		return why
 	}
 	m.used = append(m.used, id)

@@ -49,16 +49,28 @@ func (n Needs) words() (words []string) {
 	return words
 }
 
-// limit leaves in a decision only those needs that are in n; a decision that
-// waits for nothing any more is an approval.
+// What the payer is told when a hold goes on, or ends. The rule's own text was
+// about the hold as it began.
+const (
+	payerUnderReview = "UNDER_REVIEW"
+	payerConfirm     = "CONFIRM_IT_IS_YOU"
+	payerDeclined    = "DECLINED"
+)
+
+// limit leaves in a hold only those needs that are in n; one that waits for
+// nothing any more is an approval.
 func (n Needs) limit(d *payment.Decision) {
-	if n == 0 {
+	switch {
+	case n == NeedsOf(d.Hold.Needs):
+		return
+	case n == 0:
 		d.Verdict, d.Final, d.Hold = payment.Approve, true, payment.HoldTerms{}
 		d.PayerCode, d.PayerMessage = "", ""
 		return
+	case n&StepUp == 0:
+		d.PayerCode, d.Hold.Methods = payerUnderReview, nil
+	default:
+		d.PayerCode = payerConfirm
 	}
-	d.Hold.Needs = n.words()
-	if n&StepUp == 0 {
-		d.Hold.Methods = nil
-	}
+	d.Hold.Needs, d.PayerMessage = n.words(), ""
 }

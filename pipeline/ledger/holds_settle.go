@@ -74,7 +74,8 @@ func (h *Holds) Review(r *payment.Review, at, now payment.Time) Ruling {
 
 // StepUp rules on an outcome that is step_up_passed or step_up_failed, as Review
 // does. One that comes to a hold that waits for no step-up changes nothing: banks
-// ask for proofs of their own.
+// ask for proofs of their own. Nor does one that comes after the end and says the
+// same as the end did.
 func (h *Holds) StepUp(s *payment.Outcome, at, now payment.Time) Ruling {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -90,6 +91,9 @@ func (h *Holds) StepUp(s *payment.Outcome, at, now payment.Time) Ruling {
 	}
 	o := h.open[tx]
 	if refused, is := tooLate(c, o, at); is {
+		if (s.Kind == payment.OutcomeStepUpPassed) == (c.endsAs(o) == payment.Approve) {
+			return Ruling{Answer: Noted}
+		}
 		return refused
 	}
 	if o.needs&StepUp == 0 {
@@ -116,6 +120,15 @@ func tooLate(c *chain, o *hold, at payment.Time) (Ruling, bool) {
 		return Ruling{Answer: Refused, Reason: payment.ReasonAfterEnd}, true
 	}
 	return Ruling{}, false
+}
+
+// endsAs is the verdict of a hold that has ended; o is nil unless that is not
+// published yet.
+func (c *chain) endsAs(o *hold) payment.Verdict {
+	if o == nil {
+		return c.verdict
+	}
+	return o.decision().Hold.OnExpiry
 }
 
 // Expire returns the next revisions of the holds of a partition that have expired
@@ -214,15 +227,15 @@ func (o *hold) next(now payment.Time) *payment.Decision {
 	return d
 }
 
-// end makes a revision the last one. The reasons of the hold stay, and with a
-// block what the payer is told.
+// end makes a revision the last one. The reasons of the hold stay.
 func end(d *payment.Decision, v payment.Verdict, reason string) {
 	if v != payment.Approve && v != payment.Block {
 		v = payment.Block // what a newer version may have written; never let it through
 	}
 	d.Verdict, d.Final, d.Hold = v, true, payment.HoldTerms{}
-	if v == payment.Approve {
-		d.PayerCode, d.PayerMessage = "", ""
+	d.PayerCode, d.PayerMessage = "", ""
+	if v == payment.Block {
+		d.PayerCode = payerDeclined
 	}
 	d.Reasons = append(d.Reasons, payment.DecisionReason{Code: reason})
 }

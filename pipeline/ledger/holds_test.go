@@ -127,9 +127,9 @@ func TestEveryTransitionOfAHold(t *testing.T) {
 		{held("t", "review"), []step{{"claim c", "noted"}, {"note n", "noted"}, {"escalate e", "noted"}, {"unclaim u", "noted"}, {"release r", "2 approve by review final RELEASED"}, {"note m", "noted"}}},
 		{held("t", "review"), []step{{"step_up_passed o", "noted"}, {"step_up_failed p", "noted"}, {"expire", "none"}, {"expire!", "2 block by expiry final EXPIRED"}, {"release r", "after_end"}}},
 		{held("t", "review"), []step{{"release r!", "after_end"}, {"reject s!", "after_end"}, {"expire!", "2 block by expiry final EXPIRED"}}},
-		{held("t", "step_up"), []step{{"step_up_passed o", "2 approve by step_up final STEP_UP_PASSED"}, {"step_up_passed o", "repeated"}, {"step_up_passed p", "after_end"}, {"step_up_failed q", "after_end"}}},
-		{held("t", "step_up"), []step{{"step_up_failed o", "2 block by step_up final STEP_UP_FAILED"}, {"step_up_passed p", "after_end"}}},
-		{held("t", "step_up"), []step{{"release r", "not_needed"}, {"step_up_passed o!", "after_end"}, {"reject r", "2 block by review final REJECTED"}}},
+		{held("t", "step_up"), []step{{"step_up_passed o", "2 approve by step_up final STEP_UP_PASSED"}, {"step_up_passed o", "repeated"}, {"step_up_passed p", "noted"}, {"step_up_failed q", "after_end"}}},
+		{held("t", "step_up"), []step{{"step_up_failed o", "2 block by step_up final STEP_UP_FAILED"}, {"step_up_passed p", "after_end"}, {"step_up_failed q", "noted"}}},
+		{held("t", "step_up"), []step{{"release r", "not_needed"}, {"step_up_passed o!", "after_end"}, {"step_up_failed p!", "noted"}, {"reject r", "2 block by review final REJECTED"}}},
 		{held("t", "step_up", "review"), []step{{"release r", "2 hold by review needs step_up"}, {"release r", "repeated"}, {"release s", "not_needed"}, {"step_up_passed o", "3 approve by step_up final STEP_UP_PASSED"}, {"release r", "repeated"}, {"step_up_passed o", "repeated"}}},
 		{held("t", "step_up", "review"), []step{{"step_up_passed o", "2 hold by step_up needs review"}, {"step_up_passed o", "repeated"}, {"step_up_passed p", "noted"}, {"step_up_failed q", "noted"}, {"release r", "3 approve by review final RELEASED"}}},
 		{held("t", "step_up", "review"), []step{{"release r", "2 hold by review needs step_up"}, {"reject s", "3 block by review final REJECTED"}, {"release r", "repeated"}, {"reject s", "repeated"}}},
@@ -222,6 +222,10 @@ func check(t *testing.T, before, d *payment.Decision) {
 	}
 	if (d.Verdict == payment.Hold) == d.Final || (d.Verdict == payment.Hold) != (len(d.Hold.Needs) > 0) || (d.PayerCode == "") != (d.Verdict == payment.Approve) {
 		t.Errorf("it contradicts itself: %s", d.Append(nil))
+	}
+	told := map[string]string{"approve": "", "block": "DECLINED", "hold step_up": "CONFIRM_IT_IS_YOU", "hold review": "UNDER_REVIEW"}[strings.TrimSpace(d.Verdict.String()+" "+strings.Join(d.Hold.Needs, "+"))]
+	if d.Corrects == "" && (d.PayerCode != told || d.PayerMessage != "") {
+		t.Errorf("the payer is told %q %q, want %q", d.PayerCode, d.PayerMessage, told)
 	}
 	if d.Verdict == payment.Hold && (d.Hold.ExpiresAt != expires || slices.Contains(d.Hold.Needs, "step_up") != (len(d.Hold.Methods) > 0)) {
 		t.Errorf("its terms are wrong: %s", d.Append(nil))
