@@ -42,7 +42,7 @@ func (s *Service) commit(ctx context.Context, g *broker.Generation, lanes []*lan
 	var done []*cursor
 	add := func(topic string, partition int, c *cursor) {
 		if at, ok := c.ready(durable); ok {
-			commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, at)})
+			commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, s.gate.Store.Incarnation(), at, time.Now())})
 			done = append(done, c)
 		}
 	}

@@ -63,13 +63,6 @@ func (c *HoldsConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// The alerts about holds.
-const (
-	alertReviewRefused = "review_refused" // a review or a step-up came too late, or to no hold
-	alertExpiring      = "holds_expiring" // most of the time of some is up, and nobody has claimed them
-	alertUnworked      = "holds_unworked" // the queue is long
-)
-
 // holdDesk is what a process knows and needs for holds, over all generations.
 type holdDesk struct {
 	holds   *ledger.Holds
@@ -83,9 +76,9 @@ type holdDesk struct {
 	now     func() payment.Time
 	time    func(*broker.Record) payment.Time // Kafka time of a record, see Gate.kafkaTime
 	lost    func(topic string, partition int, from int64, err error) (next int64, gone bool)
-	refused func(*payment.Refusal)     // counts dead letters
-	raise   func(code, summary string) // must not block
-	resolve func(code string)
+	refused func(*payment.Refusal)                                      // counts dead letters
+	raise   func(code payment.AlertCode, summary string, partition int) // see Alerts; it must not block
+	resolve func(code payment.AlertCode, partition int)
 	metrics *holdMetrics
 	log     *slog.Logger
 
@@ -193,7 +186,7 @@ func (s *holdShift) recallClaims(ctx context.Context) error {
 	if since == never {
 		return nil
 	}
-	from, err := s.conn.OffsetsAt(ctx, s.topics.Reviews, since.Std())
+	from, err := s.conn.OffsetsAt(ctx, s.topics.Reviews, since.Std().UnixMilli())
 	if err != nil {
 		return err
 	}

@@ -159,7 +159,7 @@ type holdsMember struct {
 	mu         sync.Mutex
 	publishers map[int32]*broker.Publisher
 	alerts     map[string]int // by code and summary
-	standing   map[string]string
+	standing   map[payment.AlertCode]string
 	stop       func()
 	crash      func(partition int32) error // before a revision is published
 }
@@ -174,7 +174,7 @@ func (h *holdsTopics) member(owned ...int32) *holdsMember {
 }
 
 func (h *holdsTopics) newMember() *holdsMember {
-	m := &holdsMember{holdsTopics: h, publishers: map[int32]*broker.Publisher{}, alerts: map[string]int{}, standing: map[string]string{}, metrics: prometheus.NewRegistry(), stop: func() {}}
+	m := &holdsMember{holdsTopics: h, publishers: map[int32]*broker.Publisher{}, alerts: map[string]int{}, standing: map[payment.AlertCode]string{}, metrics: prometheus.NewRegistry(), stop: func() {}}
 	m.index = ledger.New(1<<20, func(window.TxHash) (window.Mark, bool) { return window.Mark{}, false })
 	key := window.Key{}
 	m.desk = &holdDesk{
@@ -188,13 +188,13 @@ func (h *holdsTopics) newMember() *holdsMember {
 		time:    func(r *broker.Record) payment.Time { return payment.Time(r.Time * 1e6) },
 		lost:    func(_ string, _ int, _ int64, _ error) (int64, bool) { return 0, false },
 		refused: func(*payment.Refusal) {},
-		raise: func(code, summary string) {
+		raise: func(code payment.AlertCode, summary string, _ int) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.alerts[code+": "+summary]++
+			m.alerts[code.String()+": "+summary]++
 			m.standing[code] = summary
 		},
-		resolve: func(code string) {
+		resolve: func(code payment.AlertCode, _ int) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			delete(m.standing, code)
@@ -239,8 +239,8 @@ func (m *holdsMember) take(owned ...int32) {
 			}
 		}
 		if _, err := m.conn.ReadRange(ctx, m.topics.Decisions, int(p), broker.FirstOffset, to, func(r broker.Record) error {
-			mark, first, err := ledger.MarkOf(window.Key{}, p, r.Offset, r.Value)
-			if first {
+			mark, revision, err := ledger.MarkOf(window.Key{}, p, r.Offset, r.Value)
+			if revision == 1 {
 				m.index.Add(mark, nil)
 			}
 			return err
@@ -288,8 +288,8 @@ func (m *holdsMember) saw(partition int32, offset int64, value []byte) error {
 	if err := m.desk.holds.Saw(partition, offset, value); err != nil {
 		return err
 	}
-	mark, first, err := ledger.MarkOf(window.Key{}, partition, offset, value)
-	if first && err == nil {
+	mark, revision, err := ledger.MarkOf(window.Key{}, partition, offset, value)
+	if revision == 1 && err == nil {
 		m.index.Add(mark, nil)
 	}
 	return err

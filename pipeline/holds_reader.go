@@ -299,7 +299,7 @@ func (l *petitionReader) refuse(ctx context.Context, p *petition, why *payment.R
 		}
 	}
 	l.log.Warn("a review or step-up cannot be used", "topic", l.topic, "partition", l.partition, "offset", p.record.Offset, "what", what, "transaction", p.id, "reason", why.Reason)
-	l.raise(alertReviewRefused, fmt.Sprintf("%s of transaction %s cannot be used: %s", what, p.id, why))
+	l.raise(payment.AlertReviewRefused, fmt.Sprintf("%s of transaction %s cannot be used: %s", what, p.id, why), NoPartition)
 	return nil
 }
 

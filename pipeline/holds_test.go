@@ -433,7 +433,7 @@ func TestHoldsThatNobodyWorksAreAlerted(t *testing.T) {
 	m.desk.attend(m.desk.now())
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.standing) != 1 || m.standing[alertUnworked] != "2 holds wait for a review" {
+	if len(m.standing) != 1 || m.standing[payment.AlertHoldsUnworked] != "2 holds wait for a review" {
 		t.Errorf("after a restart alerts stand: %v", m.standing)
 	}
 }

@@ -64,14 +64,14 @@ func (k *holdDesk) attend(now payment.Time) {
 		}
 	}
 	if unworked > 0 {
-		k.raise(alertExpiring, fmt.Sprintf("%d holds are unclaimed, and %d %% of their time is up; the next hold expires at %s", unworked, k.config.WarnPercent, expires))
+		k.raise(payment.AlertHoldsExpiring, fmt.Sprintf("%d holds are unclaimed, and %d %% of their time is up; the next hold expires at %s", unworked, k.config.WarnPercent, expires), NoPartition)
 	} else {
-		k.resolve(alertExpiring)
+		k.resolve(payment.AlertHoldsExpiring, NoPartition)
 	}
 	if open >= k.config.LongQueue {
-		k.raise(alertUnworked, fmt.Sprintf("%d holds wait for a review", open))
+		k.raise(payment.AlertHoldsUnworked, fmt.Sprintf("%d holds wait for a review", open), NoPartition)
 	} else {
-		k.resolve(alertUnworked)
+		k.resolve(payment.AlertHoldsUnworked, NoPartition)
 	}
 }
 

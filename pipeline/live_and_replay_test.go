@@ -57,7 +57,8 @@ func verdicts(decisions [][]byte) [][]byte {
 // for its currency, and one is confirmed as fraud before it has come. Each
 // transaction has one decision record.
 func demoRecords(n int) []traffic.Event {
-	g := traffic.New(traffic.Config{Seed: 3, Rate: 2, People: 300, FraudShare: 0.1, OutcomeSpeed: 2000})
+	g := traffic.New(traffic.Config{Seed: 3, Rate: 2, People: 300, FraudShare: 0.1, OutcomeSpeed: 2000,
+		Patient: payment.TimeOf(time.Now()).Add(time.Hour)}) // a replay has no deadlines
 	currency, id := regexp.MustCompile(`"currency":"..."`), regexp.MustCompile(`"transaction_id":"(.)([^"]*)"`)
 	var all []traffic.Event
 	var again []byte

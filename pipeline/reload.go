@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/rules"
 )
 
@@ -17,6 +18,8 @@ func (g *Gate) Use(ctx context.Context, rs *rules.Ruleset) error {
 		return fmt.Errorf("the store cannot take the features of the new ruleset: %w", err)
 	}
 	g.Rules = rs
+	g.newest.Store(rs)
+	g.Notices.Use(rs)
 	g.Metrics.ruleset(rs)
 	return nil
 }
@@ -30,9 +33,11 @@ func (s *Service) Reload(ctx context.Context) error {
 	}
 	if err != nil {
 		s.gate.Metrics.reloads.WithLabelValues("refused").Inc()
+		s.told.alerts.Raise(payment.AlertBadRuleset, fmt.Sprintf("a ruleset was refused; %s stays in force", s.gate.Rules.Hash()), NoPartition)
 		return fmt.Errorf("the ruleset stays as it was, %s: %w", s.gate.Rules.Hash(), err)
 	}
 	s.gate.Metrics.reloads.WithLabelValues("done").Inc()
+	s.told.alerts.Resolve(payment.AlertBadRuleset, NoPartition)
 	s.log.Info("ruleset in force", "hash", rs.Hash(), "features", len(rs.Features()), "rules", len(rs.RuleIDs()))
 	return nil
 }

@@ -207,18 +207,18 @@ func (p *replaying) decide(ctx context.Context) error {
 		if a.refusal != nil {
 			p.refuse(p.records[i].Offset, p.records[i].Value, a.refusal)
 		}
-		if a.from == a.to {
+		if len(a.bytes) == 0 {
 			continue
 		}
 		if a.decide {
 			a.mark.Offset = p.offset
 		}
-		if err := p.write(b.decision(a)); err != nil {
+		if err := p.write(a.bytes); err != nil {
 			return err
 		}
 		p.sum.Verdicts[a.mark.Verdict.String()]++
 		if a.decide {
-			if err := p.holds.decided(a, b.decision(a)); err != nil {
+			if err := p.holds.decided(a, a.bytes); err != nil {
 				return err
 			}
 		}

@@ -1,11 +1,11 @@
 // Package rules loads what analysts write and decides transactions by it.
 //
-// A ruleset is a folder: features/*.yaml, rules/*.yaml, policy.yaml and
-// rates.yaml, loaded together and named by one hash. Load reports every mistake
-// at its file, line and column, with the line and what to write instead; what
-// loads has no mistake that can be seen without a transaction. An Evaluator
-// decides: the rules that apply to the transaction's type and channel, then
-// points, then the policy.
+// A ruleset is a folder: features/*.yaml, rules/*.yaml, policy.yaml, rates.yaml
+// and notices.yaml (what payers are told, see noticefile.go), loaded together and
+// named by one hash. Load reports every mistake at its file, line and column, with
+// the line and what to write instead; what loads has no mistake that can be seen
+// without a transaction. An Evaluator decides: the rules that apply to the
+// transaction's type and channel, then points, then the policy.
 //
 // # The language of conditions
 //

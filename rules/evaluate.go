@@ -17,6 +17,9 @@ type Input struct {
 	HasAmount bool            // false: the currency has no rate
 	Features  []payment.Value // by slot
 	Late      bool            // it was too late for every window, so that all features are absent
+	// Without tells, by slot, which features could not be had, though the
+	// transaction names their entity: the store is away. nil: none.
+	Without []bool
 	// Since returns, for the feature of a slot, the event time from which on the
 	// logs of its entity are whole: what reach(...) asks. nil: they were always
 	// there, and every window is seen whole.
@@ -121,7 +124,11 @@ func (e *Evaluator) runFrom(rules []int32, next int) (after int) {
 		case window.True:
 			e.hits = append(e.hits, int(i))
 		case window.Unknown:
-			e.unknown = append(e.unknown, int(i))
+			if e.withoutFeatures(&e.set.rules[i]) {
+				e.hits = append(e.hits, int(i))
+			} else {
+				e.unknown = append(e.unknown, int(i))
+			}
 		}
 	}
 	return at

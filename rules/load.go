@@ -86,18 +86,18 @@ func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
 				r.file(name, "move it away", "%s/ is not supported in this version", name)
 			}
 		case isTest(name):
-		case name == policyFile || name == ratesFile:
+		case name == policyFile || name == ratesFile || name == noticesFile:
 			if err := take(name); err != nil {
 				return nil, err
 			}
 		case name == "schema.yaml":
 			r.file(name, "move it away", "schema.yaml is not supported in this version")
 		case belongs(name, r):
-			r.file(name, didYouMean(name, []string{policyFile, ratesFile, "rules/" + name, "features/" + name}), "this file is not part of a ruleset: rules stand in rules/, features in features/")
+			r.file(name, didYouMean(name, []string{policyFile, ratesFile, noticesFile, "rules/" + name, "features/" + name}), "this file is not part of a ruleset: rules stand in rules/, features in features/")
 		}
 	}
 	if len(files) == 0 && len(r.problems) == 0 {
-		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, policy.yaml, rates.yaml")
+		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, policy.yaml, rates.yaml, notices.yaml")
 	}
 	return files, nil
 }
@@ -128,7 +128,7 @@ func build(files map[string][]byte, r *report) *Ruleset {
 			parsed[name] = n
 		}
 	}
-	set := &Ruleset{hash: hashFiles(names, files), policy: defaultPolicy()}
+	set := &Ruleset{hash: hashFiles(names, files), policy: defaultPolicy(), texts: newPayerTexts()}
 
 	policy, ownPolicy := parsed[policyFile]
 	if ownPolicy {
@@ -153,7 +153,10 @@ func build(files map[string][]byte, r *report) *Ruleset {
 	}
 	set.features = features.features
 
-	rules := &ruleFiles{lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, ids: map[string]place{}}
+	rules := &ruleFiles{lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, features: map[string]int{}, ids: map[string]place{}}
+	for slot := range set.features {
+		rules.features[set.features[slot].FullName()] = slot
+	}
 	for name := range features.broken {
 		if _, ok := rules.lang.names[name]; !ok {
 			rules.lang.names[name] = term[facts]{}
@@ -168,6 +171,11 @@ func build(files map[string][]byte, r *report) *Ruleset {
 	for i := range set.rules {
 		set.ids = append(set.ids, set.rules[i].id)
 	}
+	if n, ok := parsed[noticesFile]; ok {
+		set.texts.readNotices(n)
+	}
+	set.texts.learn(set.rules)
+	checkPayerTexts(parsed, set)
 	set.live, set.shadow = newIndex(set.rules, live), newIndex(set.rules, shadow)
 	return set
 }

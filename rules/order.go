@@ -31,7 +31,8 @@ func (s *Ruleset) OrderOfDecision() string {
 	line("The strictest verdict of all these wins: block, then hold, then approve.")
 	line("A hold on a channel where the caller cannot hold becomes: %s.", p.cannotHoldText())
 	line("Rules in shadow are evaluated last and only recorded.")
-	line("Checked, and without effect in this version: duplicates, caps, when_late, thresholds on a score, without_features, actions.")
+	line("A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:%s", p.lateText())
+	line("Checked, and without effect in this version: duplicates, caps, thresholds on a score, actions.")
 	return b.String()
 }
 
@@ -49,6 +50,20 @@ func (p *Policy) thresholdText(which func(*Threshold) bool) string {
 	}
 	if b.Len() == 0 {
 		return " there are none."
+	}
+	return b.String()
+}
+
+func (p *Policy) lateText() string {
+	var b strings.Builder
+	for _, name := range payment.TypeNames() {
+		t, _ := payment.ParseType(name)
+		switch late := p.whenLate[t]; {
+		case late.ApproveUpTo > 0:
+			fmt.Fprintf(&b, "\n   %s: approve up to %s(%s), else %s", name, p.BaseCurrency, p.BaseCurrency.AppendMajor(nil, late.ApproveUpTo), late.Else)
+		default:
+			fmt.Fprintf(&b, "\n   %s: %s", name, late.Else)
+		}
 	}
 	return b.String()
 }

@@ -27,6 +27,7 @@ type rule struct {
 	tags        []string
 	applies     AppliesTo
 	when        func(*facts) window.Truth
+	reads       []int           // the slots of the features that when looks at
 	verdict     payment.Verdict // 0: points only
 	hold        holdTerms       // of verdict hold
 	points      int
@@ -70,8 +71,10 @@ const (
 type ruleFiles struct {
 	lang   *language[facts]
 	policy *Policy
-	ids    map[string]place // of the rules so far
-	rules  []rule
+	// features are the slots by full name.
+	features map[string]int
+	ids      map[string]place // of the rules so far
+	rules    []rule
 }
 
 // read takes the rules of one file.
@@ -109,7 +112,7 @@ func (f *ruleFiles) rule(n node) {
 				return
 			}
 			if compiled, ok := compile(f.lang, src); ok {
-				r.when = compiled.eval
+				r.when, r.reads = compiled.eval, f.slots(compiled.names)
 			}
 		}},
 		field{"verdict", func(v node) { r.verdict = ruleVerdict(v) }},
@@ -152,6 +155,16 @@ func (f *ruleFiles) rule(n node) {
 	if len(n.problems) == before {
 		f.rules = append(f.rules, r)
 	}
+}
+
+// slots are those of the features among some names.
+func (f *ruleFiles) slots(names []string) (slots []int) {
+	for _, name := range names {
+		if slot, ok := f.features[name]; ok {
+			slots = append(slots, slot)
+		}
+	}
+	return slots
 }
 
 // id reads an id that no other rule of the ruleset has.

@@ -13,6 +13,7 @@ type Ruleset struct {
 	rules              []rule
 	ids                []string
 	policy             Policy
+	texts              payerTexts
 	rates              *rates
 	live, shadow       index
 }

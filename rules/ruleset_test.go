@@ -211,7 +211,13 @@ func TestOrderOfDecisionIsPrinted(t *testing.T) {
 6. The strictest verdict of all these wins: block, then hold, then approve.
 7. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
 8. Rules in shadow are evaluated last and only recorded.
-9. Checked, and without effect in this version: duplicates, caps, when_late, thresholds on a score, without_features, actions.
+9. A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:
+   payment: approve up to CNY(200.00), else hold
+   transfer: hold
+   withdrawal: hold
+   top_up: approve
+   refund: hold
+10. Checked, and without effect in this version: duplicates, caps, thresholds on a score, actions.
 `
 	if got := loadFixture(t).OrderOfDecision(); got != want {
 		t.Errorf("got\n%s", got)

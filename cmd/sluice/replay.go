@@ -13,8 +13,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/mattn/go-isatty"
-	"github.com/schollz/progressbar/v3"
 	"github.com/sluice-risk/sluice/pipeline"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/rules"
@@ -146,42 +144,4 @@ func gunzip(r io.Reader) (io.Reader, error) {
 		return gzip.NewReader(b)
 	}
 	return b, nil
-}
-
-// progress is a bar on a terminal, and a line every few seconds elsewhere.
-type progress struct {
-	bar  *progressbar.ProgressBar
-	what string
-	size int64
-	last time.Time
-}
-
-func newProgress(size int64, what string) *progress {
-	p := &progress{what: what, size: size, last: time.Now()}
-	if isatty.IsTerminal(os.Stderr.Fd()) {
-		p.bar = progressbar.NewOptions64(size, progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(os.Stderr),
-			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-	}
-	return p
-}
-
-func (p *progress) set(done int64) {
-	if p.bar != nil {
-		_ = p.bar.Set64(done)
-		return
-	}
-	if time.Since(p.last) > 5*time.Second {
-		p.last = time.Now()
-		fmt.Fprintf(os.Stderr, "%s: %d MB", p.what, done>>20)
-		if p.size > 0 {
-			fmt.Fprintf(os.Stderr, " of %d MB", p.size>>20)
-		}
-		fmt.Fprintln(os.Stderr)
-	}
-}
-
-func (p *progress) end() {
-	if p.bar != nil {
-		_ = p.bar.Finish()
-	}
 }

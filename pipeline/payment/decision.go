@@ -73,6 +73,16 @@ const (
 	DegradedUnshared = "unshared"
 )
 
+// DegradedNames returns everything that a decision can lack.
+func DegradedNames() []string {
+	return []string{DegradedLate, DegradedBehind, DegradedRuleFailed, DegradedStale, DegradedNoFeatures, DegradedUnshared}
+}
+
+// Sources returns all sources of a decision.
+func Sources() []Source {
+	return []Source{SourceRules, SourceModel, SourceList, SourceDuplicate, SourceInvalid, SourceDefaultDeadline, SourceDefaultError, SourceReview, SourceStepUp, SourceExpiry}
+}
+
 // DecisionReason is one cause of a verdict.
 type DecisionReason struct {
 	Code   string `json:"code"`   // stable

@@ -333,6 +333,8 @@ func evictAll(s Store) {
 		defer s.mu.Unlock()
 		m = &s.memory
 	case *Redis:
+		s.calls <- struct{}{} // folds stay while a call is under way
+		defer func() { <-s.calls }()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		m = &s.memory

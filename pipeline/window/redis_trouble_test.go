@@ -2,6 +2,7 @@ package window
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -121,7 +122,13 @@ func (u *unsure) twice(call func() error) error {
 		return nil
 	}
 	*u.fails++
-	return call()
+	for range 5 { // the machine may be slow as well
+		comeBack(u.Redis)
+		if err = call(); !errors.Is(err, ErrAway) {
+			return err
+		}
+	}
+	return err
 }
 
 func (u *unsure) Append(ctx context.Context, items []*Item) error {
@@ -155,6 +162,14 @@ func (u *unsure) Outcomes(ctx context.Context, items []*OutcomeItem) error {
 		return err
 	}
 	return err
+}
+
+// comeBack waits until a store is not away, without the pauses that grow.
+func comeBack(s *Redis) {
+	s.breaker.mu.Lock()
+	s.breaker.pause = time.Millisecond
+	s.breaker.mu.Unlock()
+	<-s.Back()
 }
 
 // Connections that break or go silent at any step, after the server has done what
