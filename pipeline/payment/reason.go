@@ -39,7 +39,10 @@ const (
 	ReasonBadHash          Reason = "bad_hash"          // no hash of a ruleset
 	ReasonOlderThanLedger  Reason = "older_than_ledger" // could have been decided and forgotten
 	ReasonIDConflict       Reason = "id_conflict"       // the id was decided with other content
-	ReasonUnmatched        Reason = "unmatched"         // an outcome whose transaction never came
+	ReasonUnmatched        Reason = "unmatched"         // an outcome or review whose transaction never came
+	ReasonNotHeld          Reason = "not_held"          // a review of a transaction that was never on hold
+	ReasonNotNeeded        Reason = "not_needed"        // a release of a hold that waits for no review
+	ReasonAfterEnd         Reason = "after_end"         // a review or step-up of a hold that has ended
 )
 
 // Reasons returns the closed set, in the order in which it is documented.
@@ -49,7 +52,7 @@ func Reasons() []Reason {
 		ReasonAmountNegative, ReasonAmountOverflow, ReasonUnknownCurrency, ReasonBadTime, ReasonFutureTime,
 		ReasonDecideByEarly, ReasonBadCountry, ReasonBadIP, ReasonBadLocation, ReasonTooLong, ReasonControlCharacter,
 		ReasonTooManyFields, ReasonUnknownOutcome, ReasonUnknownReview, ReasonUnknownControl, ReasonUntilEarly,
-		ReasonExpired, ReasonBadHash, ReasonOlderThanLedger, ReasonIDConflict, ReasonUnmatched}
+		ReasonExpired, ReasonBadHash, ReasonOlderThanLedger, ReasonIDConflict, ReasonUnmatched, ReasonNotHeld, ReasonNotNeeded, ReasonAfterEnd}
 }
 
 // Refusal says why a record cannot be used: the reason and the field that it
