@@ -37,6 +37,7 @@ type Gate struct {
 	Store    window.Store
 	Shared   Shared // the store, where several members use it; nil else
 	Ledger   *ledger.Index
+	Holds    *ledger.Holds // what may get a later revision; nil in a replay, which has its own
 	Limits   payment.Limits
 	Evidence Evidence
 	// Now is the member's clock. Without it, as in a replay, time is what the

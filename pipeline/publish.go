@@ -40,7 +40,6 @@ func (l *lane) publish(ctx context.Context, records []broker.Record, b *Batch, p
 			l.measure(a)
 		}
 		if len(a.revision) > 0 {
-			l.gate.Ledger.Revise(a.hash, a.mark.Latest)
 			l.gate.Metrics.corrected(a)
 			l.gate.Notices.Revised(a.revision)
 		}
@@ -112,11 +111,72 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 	return l.sayRevision(ctx, a)
 }
 
+// sayRevision adds the later revision of an answer, if it is still the next one:
+// a review may have come before the real verdict.
 func (l *lane) sayRevision(ctx context.Context, a *answer) error {
 	if len(a.revision) == 0 {
 		return nil
 	}
-	return l.add(ctx, said{a: a, decision: a.revision, verdict: a.mark.Latest, revision: 2})
+	revision := 2
+	if latest, ok := l.gate.Holds.Latest(a.hash); ok && (latest.Revision != 1 || latest.Default == "") {
+		next, err := l.gate.correct(a)
+		if err != nil {
+			return err
+		}
+		if a.revision = nil; next == nil {
+			return nil
+		}
+		revision, a.mark.Latest, a.revision = next.Revision, next.Verdict, next.Append(nil)
+	}
+	return l.add(ctx, said{a: a, decision: a.revision, verdict: a.mark.Latest, revision: revision})
+}
+
+// correct makes the correction of an answer once more, over what has been said since.
+func (g *Gate) correct(a *answer) (*payment.Decision, error) {
+	var real payment.Decision
+	if err := json.Unmarshal(a.revision, &real); err != nil {
+		return nil, fmt.Errorf("a decision of our own: %w", err)
+	}
+	return g.Holds.Correct(&real)
+}
+
+// Revise implements reviser: it publishes the next revisions of holds. Where
+// members share a store, each is claimed there first, but not for long: behind
+// the fence nobody else writes here.
+func (l *lane) Revise(ctx context.Context, _ int32, next func() []*payment.Decision) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := next()
+	texts := make([][]byte, len(all))
+	hashes := make([]window.TxHash, len(all))
+	for i, d := range all {
+		texts[i], hashes[i] = d.Append(nil), revisionHash(l.gate.Store.Key(), d.TransactionID, d.Revision)
+	}
+	if l.gate.Shared != nil && len(all) > 0 {
+		brief, cancel := context.WithTimeout(ctx, l.watch.margin/2)
+		winners, err := l.gate.Shared.First(brief, hashes, texts)
+		cancel()
+		for i := range winners {
+			if err == nil && winners[i] != nil {
+				texts[i] = winners[i]
+			}
+		}
+	}
+	for i, d := range all {
+		var a answer
+		a.tx.ID, a.tx.Payer.AccountID = d.TransactionID, d.Transaction.Payer
+		a.hash = l.gate.Store.Key().Tx(d.TransactionID)
+		if err := l.add(ctx, said{a: &a, decision: texts[i], verdict: d.Verdict, revision: d.Revision}); err != nil {
+			return err
+		}
+	}
+	if err := l.flush(ctx); err != nil {
+		return err
+	}
+	for i := range texts {
+		l.gate.Notices.Revised(texts[i])
+	}
+	return nil
 }
 
 // revise makes a correction of a verdict that the watch has forestalled.
@@ -139,6 +199,15 @@ type said struct {
 	at       *window.Mark // where its place is noted; nil: nowhere
 }
 
+// unsaid is a decision in the record batch that is not written yet.
+type unsaid struct {
+	at       *window.Mark
+	tx       window.TxHash
+	decision []byte
+	verdict  payment.Verdict
+	revision int
+}
+
 // maxPublish keeps a record batch below the broker's usual limit of 1 MB.
 const maxPublish = 800 << 10
 
@@ -159,7 +228,7 @@ func (l *lane) add(ctx context.Context, s said) error {
 		broker.Header{Key: "revision", Value: revision},
 		broker.Header{Key: "verdict", Value: verdictHeader[s.verdict]})
 	l.out.Add(time.Now().UnixMilli(), view(s.a.tx.Payer.AccountID), s.decision, l.headers)
-	l.places = append(l.places, s.at)
+	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision})
 	return nil
 }
 
@@ -175,13 +244,20 @@ func (l *lane) flush(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("publish decisions of partition %d: %w", l.partition, err)
 	}
-	for i, at := range l.places {
-		if at != nil {
-			at.Partition, at.Offset = int32(l.partition), base+int64(i)
+	for i, u := range l.unsaid {
+		offset := base + int64(i)
+		if u.at != nil {
+			u.at.Partition, u.at.Offset = int32(l.partition), offset
+		}
+		if err := l.gate.Holds.Saw(int32(l.partition), offset, u.decision); err != nil {
+			return err
+		}
+		if u.revision > 1 {
+			l.gate.Ledger.Revise(u.tx, u.verdict)
 		}
 	}
-	l.end.Store(base + int64(len(l.places)))
-	l.places = l.places[:0]
+	l.end.Store(base + int64(len(l.unsaid)))
+	l.unsaid = l.unsaid[:0]
 	l.out.Reset()
 	return nil
 }
