@@ -3,7 +3,6 @@ package window
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -58,14 +57,6 @@ func (s *Redis) attempt(ctx context.Context, ask func(context.Context) error) er
 		s.breaker.open(err)
 	}
 	return away(err)
-}
-
-// away makes an error one that says "later".
-func away(err error) error {
-	if err == nil || errors.Is(err, ErrAway) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrAway, err)
 }
 
 // judgement is what an error of the client says.
