@@ -241,7 +241,7 @@ func (s *Redis) beginAnew(ctx context.Context, r *round, a *addition) error {
 		}
 	}
 	if a.at.segment == old {
-		s.vanished.Add(1) // nobody gave it up: it was lost
+		s.gone = true // nobody gave it up: it was lost
 		return errAgain
 	}
 	pipe := s.client.Pipeline()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
@@ -150,7 +151,7 @@ func (t *tailIndex) numbers(to []uint64, head uint32) []uint64 {
 // runs is the index of a journal.
 type runs struct {
 	dir    string // "": in memory
-	files  Files
+	files  disk.Files
 	plan   indexPlan
 	all    []*run // in the order of their segments
 	tail   tailIndex
@@ -234,7 +235,7 @@ func (x *runs) work(wait bool) error {
 		j := x.job
 		x.job = nil
 		if j.err != nil { // it is said once; nothing is lost, and a start tries again
-			j.old[0].stuck, j.old[0].waits = true, passes(j.err)
+			j.old[0].stuck, j.old[0].waits = true, disk.Passes(j.err)
 			return fmt.Errorf("index: %w", awayOnDisk(j.err))
 		}
 		at := slices.Index(x.all, j.old[0])

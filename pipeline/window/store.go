@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // Store keeps the event logs of all entities and folds them into features. It
@@ -217,7 +218,7 @@ type Options struct {
 	// SyncEvery is how often the journal is synced to the disk in the background.
 	SyncEvery time.Duration
 	// Files is where an embedded store writes; nil: the system's file system.
-	Files Files
+	Files disk.Files
 	// SegmentBytes is when the journal begins another file.
 	SegmentBytes int64
 	// OnHealth is called when the store goes away, and when it is back, never twice at
@@ -238,7 +239,7 @@ func (o *Options) fillDefaults() {
 	fill(&o.Keep, 90*24*time.Hour)
 	fill(&o.SyncEvery, 20*time.Millisecond)
 	if o.Files == nil {
-		o.Files = systemFiles{}
+		o.Files = disk.System{}
 	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 16 << 20
