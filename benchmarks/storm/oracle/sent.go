@@ -32,7 +32,7 @@ type transaction struct {
 // decided, and the records of all others are dead letters.
 type content struct {
 	kind, currency, payer, payee, instrument string
-	amount                                    int64
+	amount                                   int64
 
 	base    int64
 	based   bool
