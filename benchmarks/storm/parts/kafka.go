@@ -1,6 +1,7 @@
 package parts
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -161,6 +163,33 @@ broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
 `, n.id, voters, filepath.Join(dir, "data"), strings.Join(listeners, ","), strings.Join(advertised, ","), strings.Join(protocols, ","),
 		all, inSync, all, all, inSync, all, inSync)
+}
+
+// Revive starts a broker that was killed, by its place, and returns when it says
+// that it serves again.
+func (k *Kafka) Revive(ctx context.Context, broker int) error {
+	p := k.Brokers[broker]
+	log := filepath.Join(p.Dir, "log")
+	before, err := os.Stat(log)
+	if err != nil {
+		return err
+	}
+	if err := p.Start(); err != nil {
+		return err
+	}
+	for {
+		said, err := os.ReadFile(log)
+		if err == nil && bytes.Contains(said[min(before.Size(), int64(len(said))):], []byte("Kafka Server started")) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not serve again; its log is %s: %w", p.Name, log, ctx.Err())
+		case <-p.Exited():
+			return fmt.Errorf("%s has ended; its log is %s", p.Name, log)
+		case <-time.After(100 * time.Millisecond): // it tells nobody else
+		}
+	}
 }
 
 // Direct are the brokers' addresses without links.
