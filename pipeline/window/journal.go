@@ -363,12 +363,25 @@ func (j *journal) checkOwner(owner string) error {
 	name := filepath.Join(j.dir, "OWNER")
 	got, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return os.WriteFile(name, []byte(owner), 0o600)
+		return writeDurably(name, []byte(owner))
 	}
 	if err == nil && string(got) != owner {
 		return fmt.Errorf("%w: %q, not %q", ErrOwner, got, owner)
 	}
 	return err
+}
+
+// writeDurably makes a file that a crash of the machine leaves whole or not at all.
+func writeDurably(name string, content []byte) error {
+	f, err := os.OpenFile(name+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(name+".part", name), syncDir(filepath.Dir(name)))
 }
 
 // The file SYNCED says how much of which segment was on the disk at the last
