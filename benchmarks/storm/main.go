@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 )
 
@@ -26,10 +25,9 @@ const (
 )
 
 // errBroken says that a report has findings.
-var errBroken = errors.New("promises were broken") //nolint:gochecknoglobals // a sentinel, never assigned again
+var errBroken = errors.New("promises were broken")
 
 func main() {
-	redis.SetLogger(quiet{}) // a server that is down is no news here
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
@@ -147,9 +145,3 @@ func (o *options) validate() error {
 func (o *options) String() string {
 	return fmt.Sprintf("seed %d, %d payments at %g/s, %d faults, %d power cuts", o.seed, o.payments, o.rate, o.faults, o.powerCuts)
 }
-
-// quiet is a log that keeps nothing.
-type quiet struct{}
-
-// Printf implements the logger of go-redis.
-func (quiet) Printf(context.Context, string, ...any) {}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -69,7 +70,7 @@ func (r *Redis) Addr() string { return r.addr }
 // Ready waits until the server has read its file and answers.
 func (r *Redis) Ready(ctx context.Context) error {
 	for {
-		err := r.Client.Ping(ctx).Err() // an error while it is loading
+		err := r.ping(ctx)
 		if err == nil {
 			return nil
 		}
@@ -81,6 +82,16 @@ func (r *Redis) Ready(ctx context.Context) error {
 		case <-time.After(tailEvery):
 		}
 	}
+}
+
+// ping fails while the server does not listen, or is loading. The client, which
+// logs what it cannot reach, is asked only once it can.
+func (r *Redis) ping(ctx context.Context) error {
+	c, err := net.DialTimeout("tcp", r.addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Close(), r.Client.Ping(ctx).Err())
 }
 
 // Close kills the server.
