@@ -231,6 +231,11 @@ func (s *storm) replaceRedis(ctx context.Context, f *fault, fsync string, lost t
 	if err := sleep(ctx, time.Second); err != nil { // what comes in this mode is what counts
 		return nil, err
 	}
+	if lost > 0 {
+		if err := s.redis.AwaitGrowth(ctx, lost/2); err != nil {
+			return nil, err
+		}
+	}
 	f.struck = time.Now()
 	if err := s.redis.Kill(); err != nil {
 		return nil, err

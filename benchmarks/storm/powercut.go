@@ -163,7 +163,9 @@ func (l *lonely) check(ctx context.Context, a *arm) error {
 	if err := store.Close(); err != nil {
 		return err
 	}
-	a.report, err = l.gate.audit(ctx, key, logs, l.losses)
+	if a.report, err = l.gate.audit(ctx, key, logs, l.losses); err != nil {
+		return err
+	}
 	a.checked = time.Since(began)
-	return err
+	return a.writeLost(l.gate.dir)
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -101,6 +104,7 @@ func (a *arm) writeFigures(b *strings.Builder) {
 	line("first decisions by source", countsOf(r.Sources))
 	line("first decisions that lack something", countsOf(r.Degraded))
 	line("later revisions, that correct a default", r.Corrections)
+	line("later revisions, that settle a hold", r.Settlements)
 	line("logs", r.Logs)
 	line("entries of transactions and outcomes in them, each once", r.Entries)
 	line("entries that stand in a log again, byte for byte, and count once", r.Again)
@@ -112,12 +116,24 @@ func (a *arm) writeFigures(b *strings.Builder) {
 	line("revisions that lack windows, and say so: not compared", r.Lacking)
 	if a.losses > 0 {
 		line("times that the store came back", a.losses)
-		line("positions that were lost with it", fmt.Sprintf("%d, of %d transactions: their values are not compared", len(r.Lost), len(lostOf)))
+		line("positions that were lost with it", fmt.Sprintf("%d, of %d transactions: their values are not compared; %s in the folder of --dir lists them", len(r.Lost), len(lostOf), lostFile))
 	}
 	if a.lostHow != "" {
 		line("lost with the power", a.lostHow)
 	}
 	line("starts of a member that ended before it decided anything, and were repeated", a.refused)
+}
+
+// lostFile lists lost positions: transaction, entity, position, a line each.
+const lostFile = "lost-positions.tsv"
+
+// writeLost keeps the list of lost positions in a folder.
+func (a *arm) writeLost(dir string) error {
+	var b bytes.Buffer
+	for _, l := range a.report.Lost {
+		fmt.Fprintf(&b, "%s\t%s\t%v\n", l.Transaction, l.Entity, l.Position)
+	}
+	return os.WriteFile(filepath.Join(dir, lostFile), b.Bytes(), 0o644)
 }
 
 // countsOf lists how often each is there, the most frequent first.

@@ -185,7 +185,7 @@ func (s *storm) check(ctx context.Context, a *arm) error {
 		return err
 	}
 	a.checked = time.Since(began)
-	return nil
+	return a.writeLost(s.gate.dir)
 }
 
 // strike lets the faults strike, each when its time has come and what it touches

@@ -111,7 +111,8 @@ type Report struct {
 
 	Decisions   int // records
 	Repeats     int // of these, byte for byte what stood there before
-	Corrections int // later revisions
+	Corrections int // later revisions that take back a default
+	Settlements int // later revisions that settle a hold
 	Sources     map[payment.Source]int
 	Degraded    map[string]int
 	Answers     []Answer

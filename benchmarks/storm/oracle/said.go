@@ -172,9 +172,14 @@ func (a *audit) chosen(x *transaction, d said) {
 	a.found(Foreign, "nobody sent what this is about (%v): %s", err, d)
 }
 
-// corrected takes the first record of a later revision: without reviewers and
-// step-ups it can only take back a default.
+// corrected takes the first record of a later revision: one that does not settle a
+// hold takes back a default, and says so.
 func (a *audit) corrected(x *transaction, number int, d said) {
+	switch x.revisions[number-1].source {
+	case payment.SourceReview, payment.SourceStepUp, payment.SourceExpiry:
+		a.report.Settlements++
+		return
+	}
 	before := x.revisions[number-2]
 	a.report.Corrections++
 	switch corrects := payment.Source(d.text("corrects")); {

@@ -147,6 +147,26 @@ func (r *Redis) file() (name string, size int64, err error) {
 	return name, info.Size(), nil
 }
 
+// AwaitGrowth waits until the append-only file has grown within the last time.
+func (r *Redis) AwaitGrowth(ctx context.Context, last time.Duration) error {
+	for {
+		r.mu.Lock()
+		grown := false
+		for i, t := range r.tail {
+			grown = grown || time.Since(t.at) < last && i > 0 && t.name == r.tail[i-1].name && t.size > r.tail[i-1].size
+		}
+		r.mu.Unlock()
+		if grown {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("nothing is appended to the file of Redis: %w", ctx.Err())
+		case <-time.After(tailEvery):
+		}
+	}
+}
+
 // CutTail takes from the server's file what was appended in the last time before a
 // moment, as a machine would that lost its power then: the server must be dead. It
 // returns how many bytes were lost.
