@@ -57,6 +57,20 @@ func play(t *testing.T) *played {
 	c.Kafka.Brokers, c.Kafka.SessionTimeout = []string{kafka.Addr()}, time.Second
 	c.Topics.Create, c.Topics.Partitions, c.Topics.Replication = true, 2, 1
 	c.Store, c.RulesFS, c.Evidence = "pebble:"+p.store, fs.FS(ruleset), "all"
+	conn, err := broker.Open(broker.Config{Brokers: c.Kafka.Brokers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	within, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var topics []broker.Topic
+	for _, name := range []string{c.Topics.Transactions, c.Topics.Outcomes, c.Topics.Decisions, c.Topics.DeadLetters} {
+		topics = append(topics, broker.Topic{Name: name, Partitions: 2, Replication: 1})
+	}
+	if err := conn.EnsureTopics(within, topics, true); err != nil {
+		t.Fatal(err)
+	}
 	service, err := pipeline.NewService(t.Context(), *c, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -64,11 +78,6 @@ func play(t *testing.T) *played {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()
-	conn, err := broker.Open(broker.Config{Brokers: c.Kafka.Brokers})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
 
 	rng := rand.New(rand.NewPCG(1, 1))
 	stream := traffic.New(traffic.Config{Seed: 1, Start: payment.TimeOf(time.Now().Add(-time.Minute)), Rate: 20, People: 60, OutcomeSpeed: 1e6})
@@ -93,12 +102,6 @@ func play(t *testing.T) *played {
 		}
 		transactions[home] = append(transactions[home], m)
 	}
-	within, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	topics := []broker.Topic{{Name: c.Topics.Transactions}, {Name: c.Topics.Outcomes}, {Name: c.Topics.Decisions}}
-	if err := conn.EnsureTopics(within, topics, false); err != nil {
-		t.Fatal(err)
-	}
 	identified := 0
 	for partition := range 2 {
 		err := errors.Join(conn.Produce(within, c.Topics.Transactions, partition, transactions[partition]), conn.Produce(within, c.Topics.Outcomes, partition, outcomes[partition]))
@@ -108,7 +111,7 @@ func play(t *testing.T) *played {
 		for _, m := range transactions[partition] {
 			var tx payment.Transaction
 			decoder := payment.Decoder{Limits: payment.DefaultLimits()}
-			if decoder.Transaction(m.Value, payment.TimeOf(time.Now()), &tx); tx.Identified() {
+			if _ = decoder.Transaction(m.Value, payment.TimeOf(time.Now()), &tx); tx.Identified() {
 				identified++
 			}
 		}
@@ -292,13 +295,13 @@ func TestAuditFindsWhatIsBroken(t *testing.T) {
 	for whole.twice(whole.topics[decisions][alone]) {
 		alone++
 	}
-	edit := func(old, new string) func(*testing.T, *played) {
+	edit := func(old, instead string) func(*testing.T, *played) {
 		return func(t *testing.T, p *played) {
 			i := p.find(t, 5, old)
 			for n := 5; p.twice(p.topics[decisions][i]); n++ {
 				i = p.find(t, n, old)
 			}
-			p.topics[decisions][i].Value = bytes.Replace(p.topics[decisions][i].Value, []byte(old), []byte(new), 1)
+			p.topics[decisions][i].Value = bytes.Replace(p.topics[decisions][i].Value, []byte(old), []byte(instead), 1)
 		}
 	}
 	for _, c := range []struct {
@@ -317,10 +320,10 @@ func TestAuditFindsWhatIsBroken(t *testing.T) {
 		{"a value is not said", edit(`"payer.events_60s":1,`, ``), oracle.Wrong},
 		{"a position is not said", edit(`"positions":{"payer:`, `"positions":{"prayer:`), oracle.Wrong},
 		{"the journal lacks its last entries", func(t *testing.T, p *played) {
-			p.journal(t, func(data []byte) []byte { return data[:len(data)*9/10/32*32] })
+			p.journal(t, func(data []byte) []byte { return data[:len(data)/2/32*32] })
 		}, oracle.Missing},
-		{"an entry has another amount", func(t *testing.T, p *played) {
-			p.journal(t, func(data []byte) []byte { return rewrite(t, data, func(e []byte) { e[32]++ }) })
+		{"an entry has another time", func(t *testing.T, p *played) {
+			p.journal(t, func(data []byte) []byte { return rewrite(t, data, func(e []byte) { e[8]++ }) })
 		}, oracle.Doubled},
 		{"an entry is of a transaction that nobody sent", func(t *testing.T, p *played) {
 			p.journal(t, func(data []byte) []byte { return appendChanged(t, data, func(e []byte) { e[20]++ }) })

@@ -86,7 +86,7 @@ func eachRecord(dir string, visit func(at At, e []byte) error) error {
 		return err
 	}
 	slices.Sort(names)
-	for _, name := range names {
+	for i, name := range names {
 		var number uint64
 		if _, err := fmt.Sscanf(filepath.Base(name), "journal-%08d", &number); err != nil {
 			return fmt.Errorf("%s is no segment: %w", name, err)
@@ -96,6 +96,9 @@ func eachRecord(dir string, visit func(at At, e []byte) error) error {
 			return err
 		}
 		if len(data) < journalUnit || !bytes.HasPrefix(data, []byte(journalMagic)) {
+			if i == len(names)-1 {
+				break // a crash came while it was begun
+			}
 			return fmt.Errorf("%s has no header", name)
 		}
 		for offset := journalUnit; offset+journalFrame < len(data); {

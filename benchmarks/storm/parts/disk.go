@@ -110,9 +110,9 @@ func (d *Disk) lose(path string, f *file, rng *rand.Rand) (lost int64, err error
 	if err := os.Truncate(path, keep); err != nil {
 		return 0, ignoreMissing(err)
 	}
-	if hole := keep - f.synced; hole > 1 && rng.IntN(2) == 0 { // later bytes may have come first
-		from := f.synced + rng.Int64N(hole)
-		to := from + 1 + rng.Int64N(min(4096, keep-from))
+	if hole := keep - f.synced; hole > 1 && rng.IntN(2) == 0 { // later sectors may have come first
+		from := max(f.synced, (f.synced+rng.Int64N(hole))/sector*sector)
+		to := min(keep, (from/sector+1+rng.Int64N(8))*sector)
 		if err := overwrite(path, from, make([]byte, to-from)); err != nil {
 			return 0, err
 		}
