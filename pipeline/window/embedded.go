@@ -77,7 +77,11 @@ func (s *Embedded) open() error {
 		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	s.useGroups(newGroups(s.opts.Features, s.opts.Keep))
-	if err := s.rememberBefore(); err != nil {
+	err := s.rememberBefore()
+	if err == nil {
+		err = s.adopt()
+	}
+	if err != nil {
 		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	return nil

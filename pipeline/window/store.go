@@ -154,7 +154,7 @@ type Mark struct {
 type OutcomeItem struct {
 	Outcome *payment.Outcome
 	Since   payment.Time // when it came: it waits for its transaction from then on
-	Known   bool         // its transaction was decided, even if no log holds it
+	Known   bool         // its transaction was refused: no log will ever hold it
 	Source  Source       // of its record, kept while it is parked
 
 	Status OutcomeStatus
