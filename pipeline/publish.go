@@ -91,7 +91,7 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
 	case !a.decide:
 		return l.sayRevision(ctx, a)
-	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && a.move(judged, forestalled):
+	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && (l.gate.Shared == nil || b.unagreed) && a.move(judged, forestalled):
 		l.watch.write(l.gate, l.gate.ruleset(), a) // nobody could say it in time: the process stood still, or the broker did
 		l.folder.standFrom(l.end.Load())           // the store has heard of the verdict
 		if err := l.add(ctx, said{a: a, decision: a.told, verdict: a.toldAt.Verdict, revision: 1, at: &a.toldAt}); err != nil {
