@@ -206,6 +206,9 @@ func (l *lane) prepare(rs rulesetOf, a *answer) bool {
 			w.write(l.gate, rs, a)
 		}
 	case deciding:
+		if _, stored := l.overtaken(a); stored != nil {
+			return false // the front will see it too
+		}
 		if !a.move(deciding, forestalled) {
 			return l.prepare(rs, a) // it has just been judged
 		}
@@ -248,11 +251,14 @@ type rulesetOf interface {
 	Default(tx *payment.Transaction, d *payment.Decision)
 }
 
-// defaultOf makes the default decision of a transaction.
+// defaultOf makes the default decision of a transaction. It holds nothing that
+// depends on who makes it, and when: two members that meet one payment in two
+// partitions while their store is away say the same, byte for byte.
 func (g *Gate) defaultOf(rs rulesetOf, a *answer, d *payment.Decision) {
 	d.Reset()
 	rs.Default(&a.tx, d)
 	g.describe(a, d)
+	d.ReceivedAt, d.DecidedAt, d.DecideBy = 0, 0, a.tx.DecideBy
 	g.Watchdog.Saw(d)
 }
 

@@ -34,10 +34,9 @@ type folder struct {
 	mu    sync.Mutex
 	stand int64 // decisions from this offset on are to be told to the store; -1: none
 
-	engine  *Engine
-	batch   Batch
-	buffer  broker.FetchBuffer
-	reading broker.FetchBuffer // of decisions
+	engine *Engine
+	batch  Batch
+	buffer broker.FetchBuffer
 }
 
 func newFolder(e *Engine) *folder {

@@ -154,6 +154,16 @@ func (k *mark) mark(h window.TxHash) window.Mark {
 		Default: k.isDefault, Revised: k.revised, Latest: k.latest}
 }
 
+// AtHand is Find by what is in memory alone.
+func (x *Index) AtHand(h window.TxHash) (m window.Mark, found bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if k := x.find(h); k != nil {
+		return k.mark(h), true
+	}
+	return m, false
+}
+
 // Find returns what is known of the decision of a transaction.
 func (x *Index) Find(h window.TxHash) (m window.Mark, found bool) {
 	x.mu.Lock()
