@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -21,11 +22,15 @@ import (
 // environment variables named after the keys (SLUICE_KAFKA_BROKERS), and the
 // common ones by flags; the later of these wins.
 type Config struct {
-	Kafka     KafkaConfig    `yaml:"kafka"`
-	Topics    Topics         `yaml:"topics"`
-	Store     string         `yaml:"store"` // pebble:DIR, or redis://HOST:PORT[,HOST:PORT…]
-	Redis     RedisConfig    `yaml:"redis"`
-	Rules     string         `yaml:"rules"`    // folder of the ruleset
+	Kafka  KafkaConfig `yaml:"kafka"`
+	Topics Topics      `yaml:"topics"`
+	Store  string      `yaml:"store"` // pebble:DIR, or redis://HOST:PORT[,HOST:PORT…]
+	Redis  RedisConfig `yaml:"redis"`
+	Rules  string      `yaml:"rules"` // folder of the ruleset
+	// RulesKept is the folder in which rulesets that were loaded are kept by their
+	// hash, to be activated again; "" is one in the embedded store, and none with
+	// another store; none is none.
+	RulesKept string         `yaml:"rules_kept"`
 	RulesFS   fs.FS          `yaml:"-"`        // the ruleset itself, where it is in no folder
 	HTTP      string         `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
 	Evidence  string         `yaml:"evidence"` // all, held or none
@@ -161,6 +166,17 @@ func (c *Config) ruleset() (*rules.Ruleset, error) {
 		return rules.LoadFS(c.RulesFS)
 	}
 	return rules.Load(c.Rules)
+}
+
+// rulesKept is the folder in which rulesets are kept, "" for none.
+func (c *Config) rulesKept() string {
+	switch {
+	case c.RulesKept == "none":
+		return ""
+	case c.RulesKept != "" || c.onRedis() || c.storeDir() == "":
+		return c.RulesKept
+	}
+	return filepath.Join(c.storeDir(), "rulesets")
 }
 
 // needed are the topics without which the service cannot work.

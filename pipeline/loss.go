@@ -38,6 +38,9 @@ func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*out
 		for _, l := range lanes {
 			s.gate.Metrics.setUnfolded(l.partition, l.cursor.behind())
 		}
+		if err := s.gate.outages.mark(ctx, s.gate.Store); err != nil {
+			return unlessOver(ctx, err)
+		}
 		now := s.gate.Store.Epoch()
 		if now == epoch || away {
 			continue
@@ -94,6 +97,7 @@ func (s *Service) recover(ctx context.Context, lanes []*lane, outcomes []*outcom
 	s.log.Warn("a server of the store was replaced, and may have lost what it had acknowledged: reading Kafka again",
 		"store", s.config.storeName(), "from", since.Add(-s.config.Windows.LossBound))
 	s.gate.Metrics.losses.Inc()
+	s.gate.outages.again()
 	s.alertOf(payment.AlertStoreLost)("", fmt.Sprintf("a server of the store %s was replaced, and may have lost what it had acknowledged: Kafka is read again from %s on",
 		s.config.storeName(), since.Add(-s.config.Windows.LossBound).UTC().Format(time.TimeOnly)))
 	for _, l := range lanes {

@@ -18,6 +18,8 @@ type Metrics struct {
 	hits         *prometheus.CounterVec // by rule
 	unknown      *prometheus.CounterVec
 	failed       *prometheus.CounterVec
+	passed       *prometheus.CounterVec
+	controls     *prometheus.CounterVec
 	rulesetInfo  *prometheus.GaugeVec
 	reloads      *prometheus.CounterVec
 	late         prometheus.Counter
@@ -45,7 +47,7 @@ type Metrics struct {
 }
 
 // ruleMetrics are the counters of the rules of one ruleset, by their index.
-type ruleMetrics struct{ hits, unknown, failed []prometheus.Counter }
+type ruleMetrics struct{ hits, unknown, failed, passed []prometheus.Counter }
 
 // ofRules resolves the counters of a ruleset's rules.
 func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
@@ -56,6 +58,7 @@ func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
 		r.hits = append(r.hits, m.hits.WithLabelValues(id))
 		r.unknown = append(r.unknown, m.unknown.WithLabelValues(id))
 		r.failed = append(r.failed, m.failed.WithLabelValues(id))
+		r.passed = append(r.passed, m.passed.WithLabelValues(id))
 	}
 	return r
 }
@@ -96,8 +99,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.hits = counter("rule_hits_total", "Transactions for which a rule was true.", "rule")
 	m.unknown = counter("rule_unknown_total", "Transactions for which a rule met an absent value and did not fire.", "rule")
 	m.failed = counter("rule_failed_total", "Transactions for which a rule met an error and took no part.", "rule")
+	m.passed = counter("rule_passed_total", "Transactions for which a rule was switched off: disabled or snoozed, or true and exempt.", "rule")
+	m.controls = counter("controls_total", "Controls that were taken, by what they do; outages not counted.", "control")
+	for _, name := range payment.ControlNames() {
+		m.controls.WithLabelValues(name)
+	}
 	m.reloads = counter("ruleset_reloads_total", "Rulesets that were to be put in force, by what became of them.", "result")
-	for _, result := range []string{"done", "refused"} {
+	for _, result := range []string{"done", "refused", "activated", "missing"} {
 		m.reloads.WithLabelValues(result)
 	}
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
@@ -196,6 +204,9 @@ func (m *Metrics) ruled(e *Engine, it *window.Item, d *payment.Decision) {
 	for _, i := range e.evaluator.Failed() {
 		e.counters.failed[i].Inc()
 	}
+	for _, i := range e.evaluator.Passed() {
+		e.counters.passed[i].Inc()
+	}
 	for _, what := range d.Degraded {
 		m.degraded[what].Inc()
 	}
@@ -212,6 +223,20 @@ func (m *Metrics) said(a *answer) {
 	m.decisions[a.mark.Verdict][a.source].Inc()
 	if a.mark.Default {
 		m.defaults[a.why].Inc()
+	}
+}
+
+// reload counts a ruleset that was to be put in force.
+func (m *Metrics) reload(result string) {
+	if m != nil {
+		m.reloads.WithLabelValues(result).Inc()
+	}
+}
+
+// control counts a control that was taken.
+func (m *Metrics) control(c *payment.Control) {
+	if m != nil {
+		m.controls.WithLabelValues(c.Kind.String()).Inc()
 	}
 }
 

@@ -32,6 +32,7 @@ type Gate struct {
 	// reading over a micro-batch, and for writing by Use.
 	inForce  sync.RWMutex
 	Rules    *rules.Ruleset
+	Controls Controls                      // what people change at run time
 	newest   atomic.Pointer[rules.Ruleset] // Rules, for those who must not wait for inForce; nil: as it was at the start
 	Store    window.Store
 	Shared   Shared // the store, where several members use it; nil else
@@ -51,6 +52,8 @@ type Gate struct {
 	Alerts   *Alerts
 	Watchdog *Watchdog
 	Notices  *Notices
+
+	outages outageMarks
 }
 
 // Evidence says which decisions carry the values that they rest on.
@@ -86,8 +89,9 @@ type Engine struct {
 	rules     *rules.Ruleset
 	counters  ruleMetrics
 	evaluator *rules.Evaluator
-	features  []string       // full names, by slot
-	since     []payment.Time // by slot: from when on its logs are whole; notAsked: not asked for in this batch
+	overrides *rules.Overrides // of the present micro-batch
+	features  []string         // full names, by slot
+	since     []payment.Time   // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
 	together  map[entityKey]bool   // scratch of apart
@@ -105,6 +109,7 @@ func (g *Gate) NewEngine() *Engine {
 
 // use makes the engine ready for the ruleset in force, if it is not.
 func (e *Engine) use() {
+	e.overrides = e.gate.Controls.Overrides()
 	if e.rules == e.gate.Rules {
 		return
 	}
@@ -471,7 +476,7 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash, Overrides: e.overrides}
 	if away {
 		in.Without = it.Without
 	}
@@ -497,7 +502,7 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 	if e.gate.wantsEvidence(d) {
 		e.attach(it, d, away)
 	} else {
-		d.Evidence.Unknown, d.Evidence.Failed = d.Evidence.Unknown[:0], d.Evidence.Failed[:0]
+		d.Evidence.Clear()
 	}
 	e.gate.Metrics.ruled(e, it, d)
 	if a.corrects != "" {

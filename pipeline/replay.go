@@ -25,6 +25,8 @@ type Replay struct {
 	Evidence Evidence
 	Limits   payment.Limits
 	Windows  WindowConfig
+	// RulesKept is the folder of the rulesets that a control may activate; "" for none.
+	RulesKept string
 	// Until ends the replay before the first record with a later event time; 0: never.
 	Until payment.Time
 	// Decisions is where decisions go, a line each; it is read again where a
@@ -50,6 +52,7 @@ type ReplaySummary struct {
 	Reviews  int64            // that were used, or changed no verdict and need not
 	Ended    map[string]int64 // holds by how they ended: released, rejected, step_up_passed, step_up_failed, expired
 	Open     int              // holds at the end
+	Missing  string           // hash of the last ruleset that a control activated and that is not in RulesKept
 	At       payment.Time     // Kafka time of the last record
 }
 
@@ -85,6 +88,7 @@ func (p *Replay) Run(ctx context.Context, r io.Reader) (ReplaySummary, error) {
 		peek: payment.Decoder{Limits: p.Limits},
 		sum:  ReplaySummary{Verdicts: map[string]int64{}, Refused: map[payment.Reason]int64{}, Outcomes: map[window.OutcomeStatus]int64{}, Ended: map[string]int64{}}}
 	run.gate = &Gate{Rules: p.Rules, Store: store, Ledger: ledger.New(64<<20, store.Earlier), Limits: p.Limits, Evidence: p.Evidence, Earlier: run.earlier}
+	run.gate.Controls.Kept, run.gate.Controls.folder = p.RulesKept, p.Rules
 	run.engine, run.outcomes = run.gate.NewEngine(), run.gate.NewOutcomeDecoder()
 	run.holds = newReplayedHolds(run)
 	err = run.all(ctx, r)
@@ -150,6 +154,10 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 	record := broker.Record{Offset: p.sum.Lines, Time: int64(p.sum.At / 1e6), Value: line}
 	switch kind {
 	case payment.RecordTransaction:
+		if err := p.gate.SettleControls(ctx); err != nil {
+			return false, err
+		}
+		p.sum.Missing = p.gate.Controls.missing
 		at := len(p.lines)
 		p.lines = append(p.lines, line...)
 		record.Value = p.lines[at:len(p.lines):len(p.lines)]
@@ -275,6 +283,9 @@ func (s ReplaySummary) Write(w io.Writer, took time.Duration) {
 		if n := s.Refused[r]; n > 0 {
 			fmt.Fprintf(w, "  refused: %d %s\n", n, r)
 		}
+	}
+	if s.Missing != "" {
+		fmt.Fprintf(w, "  a control activated the ruleset %s, which is not here (--rules-kept): the one before stayed\n", s.Missing)
 	}
 	s.writeHolds(w)
 }

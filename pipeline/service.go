@@ -76,6 +76,10 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	if s.gate.Shared != nil {
 		s.others = &follower{s: s, next: map[int]int64{}}
 	}
+	s.gate.newest.Store(rs)
+	s.gate.Controls.Kept = config.rulesKept()
+	s.gate.Controls.Alert = func(code payment.AlertCode, summary string) { s.told.alerts.Raise(code, summary, NoPartition) }
+	s.gate.loaded(rs)
 	metrics.ruleset(rs)
 	return s, nil
 }

@@ -41,6 +41,7 @@ type rule struct {
 	// had at all, instead of being skipped.
 	hitWithoutFeatures bool
 	actions            []string
+	exempts            []int // the indexes of those that can switch it off
 }
 
 // message is what the payer is told, in one language (BCP 47).
@@ -73,8 +74,11 @@ type ruleFiles struct {
 	policy *Policy
 	// features are the slots by full name.
 	features map[string]int
-	ids      map[string]place // of the rules so far
+	ids      map[string]place // of the rules and exempts so far
 	rules    []rule
+	tags     map[string][]string // of each rule, by its id; of those with problems too
+	exempts  []exemptAt
+	dated    []dated // exempts that end
 }
 
 // read takes the rules of one file.
@@ -89,8 +93,16 @@ func (f *ruleFiles) read(n node) {
 				f.rule(one)
 			}
 		}},
-		field{"exempt", func(v node) { v.at(v.place(), "exempt is not supported in this version") }})
-	if _, ok := found["rules"]; found != nil && !ok && len(found) == 0 {
+		field{"exempt", func(v node) {
+			all, ok := v.list("exempt")
+			if !ok {
+				return
+			}
+			for _, one := range all {
+				f.exempt(one)
+			}
+		}})
+	if found != nil && len(found) == 0 {
 		n.at(n.place(), "a file of rules needs the key rules")
 	}
 }
@@ -136,6 +148,9 @@ func (f *ruleFiles) rule(n node) {
 	if found == nil {
 		return
 	}
+	if r.id != "" {
+		f.tags[r.id] = r.tags
+	}
 	n.needs("a rule", found, "id", "when")
 	_, verdict := found["verdict"]
 	if _, points := found["points"]; !verdict && !points {
@@ -167,14 +182,18 @@ func (f *ruleFiles) slots(names []string) (slots []int) {
 	return slots
 }
 
-// id reads an id that no other rule of the ruleset has.
+// id reads an id that no other rule or exempt of the ruleset has.
 func (f *ruleFiles) id(n node) string {
 	id, ok := n.name("id", rulePattern, ruleHint)
 	if !ok {
 		return ""
 	}
 	if other, taken := f.ids[id]; taken {
-		n.at(n.place(), "the id %s is taken by the rule at %s", id, placeText(other))
+		what := "exempt"
+		if _, ok := f.tags[id]; ok {
+			what = "rule"
+		}
+		n.at(n.place(), "the id %s is taken by the %s at %s", id, what, placeText(other))
 		return ""
 	}
 	f.ids[id] = n.place()

@@ -203,21 +203,27 @@ no_rate: block
 func TestOrderOfDecisionIsPrinted(t *testing.T) {
 	want := `1. A transaction that cannot be read is refused: block, source invalid.
 2. One that was decided before gets the same decision again.
-3. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count.
-4. Without a rate into CNY: hold.
-5. The points of all rules that are true are added, and meet the thresholds:
+3. Lists that block by themselves, and nothing lifts that:
+   networks: ip, 4 entries
+   stolen-cards: card, 2 entries
+4. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count. They can ask the lists:
+   vip: payer, 1 entries
+5. An exempt switches off rules that are true, and lifts no list:
+   vip-travel: from card-testing, impossible-travel, until 2027-12-31T16:00:00.000Z (CASE-88)
+6. Without a rate into CNY: hold.
+7. The points of all rules that are true are added, and meet the thresholds:
    80 points: hold
    150 points: block (payment, transfer)
-6. The strictest verdict of all these wins: block, then hold, then approve.
-7. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
-8. Rules in shadow are evaluated last and only recorded.
-9. A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:
+8. The strictest verdict of all these wins: block, then hold, then approve.
+9. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
+10. Rules in shadow are evaluated last and only recorded.
+11. A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:
    payment: approve up to CNY(200.00), else hold
    transfer: hold
    withdrawal: hold
    top_up: approve
    refund: hold
-10. Checked, and without effect in this version: duplicates, caps, thresholds on a score, actions.
+12. Checked, and without effect in this version: duplicates, caps, thresholds on a score, actions.
 `
 	if got := loadFixture(t).OrderOfDecision(); got != want {
 		t.Errorf("got\n%s", got)
@@ -228,9 +234,11 @@ func TestOrderOfDecisionIsPrinted(t *testing.T) {
 func FuzzLoadNeverPanics(f *testing.F) {
 	f.Add("rules:\n  - {id: a, verdict: block, when: 'amount > CNY(1)'}\n", "card.a_1h > 1 and amount in [CNY(1)] ? true : has(x)")
 	f.Add("? a\n: - b", "a.b.c[0].d?.e | f() .. {a: 1}")
+	f.Add("list: a\ntype: ip\nentries: [{value: \"::/0\", until: 2027-01-01}]\n", "in_list(payer, \"a\") or in_list(ip, \"a\")")
+	f.Add("exempt:\n  - {id: a, when: 'amount > CNY(1)', from: {rules: [b], tags: c, score: true}}\n", "true")
 	f.Add("rules: [&a {<<: *a}]", "-abs(min(1, 2.5, -9223372036854775808)) % 0 == \"\\u00e9\" matches \"(\"")
 	f.Fuzz(func(t *testing.T, rules, condition string) {
-		_, err := LoadFS(fstest.MapFS{"rules/a.yaml": {Data: []byte(rules)}, "policy.yaml": {Data: []byte(rules)}, "rates.yaml": {Data: []byte(rules)}, "features/a.yaml": {Data: []byte(rules)}})
+		_, err := LoadFS(fstest.MapFS{"rules/a.yaml": {Data: []byte(rules)}, "policy.yaml": {Data: []byte(rules)}, "rates.yaml": {Data: []byte(rules)}, "features/a.yaml": {Data: []byte(rules)}, "lists/a.yaml": {Data: []byte(rules)}})
 		for _, e := range []error{err, func() error { _, err := ruleFor(condition); return err }()} {
 			var problems Problems
 			if errors.As(e, &problems) {

@@ -49,7 +49,7 @@ func linesOf(t testing.TB, out string) (all []letterOfTest) {
 
 // refused makes a gate refuse records of three reasons, and returns it stopped: two that are no JSON, one without an
 // amount, and one id with two contents.
-func refused(t *testing.T) *gate {
+func gateWithLetters(t *testing.T) *gate {
 	t.Helper()
 	g := newGate(t, demoRules, "")
 	p := g.run()
@@ -67,7 +67,7 @@ func refused(t *testing.T) *gate {
 
 // Who is paged sees what was refused, why, and where it stood.
 func TestDeadLettersAreListedByReason(t *testing.T) {
-	g := refused(t)
+	g := gateWithLetters(t)
 	status, out, log := ended(t, "dead-letters", "list", "--config", g.file)
 	if status != exitFine {
 		t.Fatalf("status %d: %s", status, log)
@@ -114,7 +114,7 @@ func TestDeadLettersAreListedByReason(t *testing.T) {
 
 // Chosen letters go back to where they stood, once, whoever asks how often; the rest is said, with status 1.
 func TestDeadLettersAreReSubmittedOnce(t *testing.T) {
-	g := refused(t)
+	g := gateWithLetters(t)
 	before := g.ends(g.transactions())
 	resubmit := func(args ...string) (int, string, string) {
 		t.Helper()
@@ -170,7 +170,7 @@ func TestDeadLettersAreReSubmittedOnce(t *testing.T) {
 
 // Two people who do the same at the same moment do it once.
 func TestTwoOperatorsReSubmitOnce(t *testing.T) {
-	g := refused(t)
+	g := gateWithLetters(t)
 	before := g.total(g.transactions()) + g.total(g.outcomes())
 	var both sync.WaitGroup
 	var outs [2]string

@@ -20,7 +20,7 @@ import (
 )
 
 func replayCommand() *cobra.Command {
-	var in, out, dead, evidence, until string
+	var in, out, dead, evidence, until, kept string
 	cmd := &cobra.Command{
 		Use:   "replay RULESET --in FILE --out FILE",
 		Short: "Decide the records of a file exactly as the live gate would",
@@ -32,7 +32,7 @@ A record that cannot be used is counted, and written to --dead-letters if that i
 			"  zcat monday.jsonl.gz | sluice replay rules/ --in - --out - | grep '\"verdict\":\"block\"'",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return replay(cmd.Context(), args[0], in, out, dead, evidence, until)
+			return replay(cmd.Context(), args[0], in, out, dead, evidence, until, kept)
 		},
 	}
 	f := cmd.Flags()
@@ -40,17 +40,18 @@ A record that cannot be used is counted, and written to --dead-letters if that i
 	f.StringVar(&out, "out", "-", "file of decisions, - for standard output")
 	f.StringVar(&dead, "dead-letters", "", "file for records that cannot be used, with line, reason and field")
 	f.StringVar(&evidence, "evidence", "held", "which decisions carry the values they rest on: all, held or none")
+	f.StringVar(&kept, "rules-kept", "", "folder of the rulesets that a ruleset_activate among the records may name (rules_kept of the gate)")
 	f.StringVar(&until, "until", "", "stop before the first record with a later event time (RFC 3339)")
 	return cmd
 }
 
-func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string) (err error) {
+func replay(ctx context.Context, ruleset, in, out, dead, evidence, until, kept string) (err error) {
 	rs, err := rules.Load(ruleset)
 	if err != nil {
 		return err
 	}
 	config := pipeline.DefaultConfig()
-	p := pipeline.Replay{Rules: rs, Limits: config.Limits(), Windows: config.Windows}
+	p := pipeline.Replay{Rules: rs, Limits: config.Limits(), Windows: config.Windows, RulesKept: kept}
 	if p.Evidence, err = pipeline.ParseEvidence(evidence); err != nil {
 		return err
 	}
