@@ -36,7 +36,7 @@ import (
 // implements it.
 type reviser interface {
 	// Revise calls next while nothing else is published to the partition, publishes
-	// what it returns behind the fence, in order, and tells Holds.Saw before
+	// what it returns behind the fence, in order, and tells Holds.Published before
 	// anything else is. None is fine. next may be called again where two members
 	// claim one revision; an error says that nothing is known of what was published.
 	Revise(ctx context.Context, partition int32, next func() []*payment.Decision) error

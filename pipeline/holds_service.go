@@ -33,7 +33,7 @@ func newHoldDesk(config *Config, holds *HoldsConfig, g *Gate, conn *broker.Conn,
 
 // generation prepares the work about holds of a generation with its lanes, which
 // are fenced and know what stands on the topic. What the lanes publish from now on
-// they tell Holds.Saw themselves.
+// they tell Holds.Published themselves.
 func (k *holdDesk) generation(ctx context.Context, g *broker.Generation, lanes []*lane) (*holdShift, error) {
 	committed, err := k.conn.Committed(ctx, k.group, k.topics.Transactions)
 	if err != nil {
@@ -129,7 +129,7 @@ func (r *laneRevisions) Revise(ctx context.Context, partition int32, next func()
 		return err
 	}
 	for i, d := range decisions {
-		if err := r.holds.Saw(partition, marks[i].Offset, texts[i]); err != nil {
+		if err := r.holds.Published(partition, marks[i].Offset, texts[i]); err != nil {
 			return err
 		}
 		l.gate.Ledger.Revise(l.gate.Store.Key().Tx(d.TransactionID), marks[i].Latest)
