@@ -186,17 +186,6 @@ func (x *Index) Find(h window.TxHash) (m window.Mark, found bool) {
 	return m, found
 }
 
-// AtHand is Find by what is in memory alone: it asks no store, and what it says of
-// a decision is all that there is to know.
-func (x *Index) AtHand(h window.TxHash) (m window.Mark, found bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if k := x.find(h); k != nil {
-		return k.mark(h), true
-	}
-	return window.Mark{}, false
-}
-
 // Known reports whether a transaction was decided.
 func (x *Index) Known(h window.TxHash) bool {
 	_, found := x.Find(h)
