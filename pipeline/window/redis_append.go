@@ -54,6 +54,8 @@ type round struct {
 	byHash   map[TxHash]int32
 	folding  folding // scratch of prefetch
 	keys     []uint64
+	names    []byte // scratch of named
+	reading  bool   // nothing is appended
 }
 
 type repeat struct{ item, of int32 }
@@ -67,7 +69,7 @@ type outcome struct {
 func (r *round) reset() {
 	clear(r.adds) // of pointers to what may be gone
 	*r = round{items: r.items[:0], view: r.view[:0], numbers: r.numbers[:0], entries: r.entries[:0], repeats: r.repeats[:0],
-		outcomes: r.outcomes[:0], adds: r.adds[:0], from: r.from[:0], at: r.at[:0], stood: r.stood, pieces: r.pieces, byHash: r.byHash, folding: r.folding, keys: r.keys}
+		outcomes: r.outcomes[:0], adds: r.adds[:0], from: r.from[:0], at: r.at[:0], stood: r.stood, pieces: r.pieces, byHash: r.byHash, folding: r.folding, keys: r.keys, names: r.names[:0]}
 	r.pieces.reset()
 	clear(r.byHash)
 }
@@ -108,6 +110,9 @@ func (s *Redis) append(ctx context.Context, r *round) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.nameEarlier(ctx, r.items); err != nil {
+		return err
+	}
 	r.repeat()
 	return s.unpark(ctx, r, parked)
 }
@@ -120,6 +125,7 @@ func (r *round) repeat() {
 		copy(it.Values, first.Values)
 		copy(it.Positions, first.Positions)
 		it.Approximate = append(it.Approximate[:0], first.Approximate...)
+		it.Earlier = first.Earlier
 	}
 }
 
@@ -138,7 +144,7 @@ func (s *Redis) number(ctx context.Context, r *round) error {
 	values := s.values()
 	var late []int
 	for i, it := range r.items {
-		it.reset(values, s.ours)
+		it.begin(values, s.ours)
 		it.Hash = s.key.Tx(it.Tx.ID)
 		it.known = false
 		if it.Late = it.Tx.EventTime < it.KafkaTime.Add(-s.opts.Lateness); it.Late {
@@ -271,13 +277,17 @@ func (s *Redis) touch(r *round, l *logged, now uint32) {
 			ok = false
 		}
 		last := int32(-1)
-		if !ok {
+		assumed := !ok && l.onlyEarlier && !r.reading
+		if assumed {
+			n = l.begin(key)
+			l.foldOf(n).log = logEnd{segment: 1}
+		} else if !ok {
 			n, last = l.begin(key), anew
 		}
 		if side := &l.side[n]; side.touched == 0 {
 			fd := l.foldOf(n)
 			fd.used = true
-			r.adds = append(r.adds, addition{l: l, key: key, n: n, at: fd.log, first: -1, last: last})
+			r.adds = append(r.adds, addition{l: l, key: key, n: n, at: fd.log, first: -1, last: last, assumed: assumed})
 			side.touched = uint32(len(r.adds))
 		}
 		r.at = append(r.at, int32(l.side[n].touched-1))
@@ -319,7 +329,11 @@ func (s *Redis) gather(r *round) {
 				r.items[i].known = true
 				continue
 			}
-			r.pieces.add(a, piece{item: int32(i), number: r.numbers[i], e: e})
+			p := piece{item: int32(i), number: r.numbers[i], e: e}
+			if l.entity.First == Charge {
+				p.e = r.named(e, r.items[i].Tx.ID)
+			}
+			r.pieces.add(a, p)
 			for ; next < len(r.outcomes) && r.outcomes[next].item == int32(i); next++ {
 				r.pieces.add(a, piece{item: -1, e: r.outcomes[next].e})
 			}
@@ -341,6 +355,7 @@ func (s *Redis) answer(r *round, i int32, a *addition, at uint64, position payme
 	}
 	it.Positions[l.place] = position
 	if !r.view[i] {
+		l.noteEarlier(a.n, at, it)
 		return
 	}
 	t := r.entries[i].time()
@@ -358,7 +373,7 @@ func (s *Redis) foldAndIndex(ctx context.Context, r *round) (parked []*redis.Str
 			continue
 		}
 		hash := r.items[i].Hash
-		pipe.Set(ctx, s.names.tx(hash), []byte(e), s.segmentLives())
+		pipe.Set(ctx, s.names.tx(hash), []byte(r.named(e, r.items[i].Tx.ID)), s.segmentLives())
 		parked[i] = pipe.LRange(ctx, s.names.parked(hash), 0, -1)
 	}
 	s.addChores(ctx, pipe, true)
@@ -484,6 +499,7 @@ func (s *Redis) reread(ctx context.Context, items []*Item) (err error) {
 	if len(r.items) == 0 {
 		return nil
 	}
+	r.reading = true
 	if err := s.number(ctx, r); err != nil {
 		return err
 	}
@@ -493,6 +509,9 @@ func (s *Redis) reread(ctx context.Context, items []*Item) (err error) {
 	}
 	for _, it := range r.items {
 		it.known = true
+	}
+	if err := s.nameEarlier(ctx, r.items); err != nil {
+		return err
 	}
 	r.repeat()
 	return nil

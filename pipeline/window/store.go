@@ -86,9 +86,20 @@ type Item struct {
 	Values    []payment.Value // by slot; its capacity is reused
 	// Approximate names the values that are not exact.
 	Approximate []Approximation
+	// Earlier are the charges before its own that it may repeat, by event time:
+	// filled by Append, or else by Note, where a feature asks for them. The store
+	// makes new ones for each item.
+	Earlier []Earlier
 
 	number uint64 // of its entry
 	known  bool   // it was in the logs before
+	asked  bool   // for Earlier
+}
+
+// begin makes an item ready to be appended.
+func (it *Item) begin(values, entities int) {
+	it.reset(values, entities)
+	it.Earlier, it.asked = nil, false
 }
 
 // reset makes an item ready to be filled.
