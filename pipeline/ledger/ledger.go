@@ -36,6 +36,7 @@ type mark struct {
 	bytes       place // of the decision, in Index.recent
 	partition   int32
 	verdict     payment.Verdict
+	latest      payment.Verdict // see Latest; 0: verdict
 	invalid     bool
 }
 
@@ -76,8 +77,9 @@ func (x *Index) lookAhead(marks []window.Mark) {
 
 // Claims are the transactions that one batch of one lane is deciding.
 type Claims struct {
-	done   chan struct{} // closed when they are settled or given up
-	hashes []window.TxHash
+	done    chan struct{} // closed when they are settled or given up
+	hashes  []window.TxHash
+	blocked []window.TxHash // of hashes, those that Blocks has told
 }
 
 // NewClaims returns an empty set of claims.
