@@ -33,6 +33,6 @@ func (s *Service) Reload(ctx context.Context) error {
 		return fmt.Errorf("the ruleset stays as it was, %s: %w", s.gate.Rules.Hash(), err)
 	}
 	s.gate.Metrics.reloads.WithLabelValues("done").Inc()
-	s.log.Info("ruleset in force", "hash", rs.Hash(), "features", len(rs.Features()), "rules", len(rs.RuleIDs()))
+	s.log.Info("ruleset in force", "hash", rs.Hash(), "features", len(rs.OwnFeatures()), "rules", len(rs.RuleIDs()))
 	return nil
 }

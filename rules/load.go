@@ -164,6 +164,8 @@ func build(files map[string][]byte, r *report) *Ruleset {
 			rules.read(n)
 		}
 	}
+	set.fromFiles = len(set.features)
+	set.features = append(set.features, set.policy.Duplicates.features()...)
 	set.rules = rules.rules
 	for i := range set.rules {
 		set.ids = append(set.ids, set.rules[i].id)

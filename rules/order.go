@@ -24,6 +24,7 @@ func (s *Ruleset) OrderOfDecision() string {
 	}
 	line("A transaction that cannot be read is refused: block, source invalid.")
 	line("One that was decided before gets the same decision again.")
+	line("%s", &p.Duplicates)
 	line("Rules: %d live, %d in shadow, %d disabled. Those that apply to its type and channel are evaluated; all that are true count.",
 		counts[live], counts[shadow], counts[disabled])
 	line("Without a rate into %s: %s.", p.BaseCurrency, p.NoRate)
@@ -31,7 +32,7 @@ func (s *Ruleset) OrderOfDecision() string {
 	line("The strictest verdict of all these wins: block, then hold, then approve.")
 	line("A hold on a channel where the caller cannot hold becomes: %s.", p.cannotHoldText())
 	line("Rules in shadow are evaluated last and only recorded.")
-	line("Checked, and without effect in this version: duplicates, caps, when_late, thresholds on a score, without_features, actions.")
+	line("Checked, and without effect in this version: caps, when_late, thresholds on a score, without_features, actions.")
 	return b.String()
 }
 

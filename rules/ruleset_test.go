@@ -203,15 +203,17 @@ no_rate: block
 func TestOrderOfDecisionIsPrinted(t *testing.T) {
 	want := `1. A transaction that cannot be read is refused: block, source invalid.
 2. One that was decided before gets the same decision again.
-3. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count.
-4. Without a rate into CNY: hold.
-5. The points of all rules that are true are added, and meet the thresholds:
+3. A duplicate payment: hold. Its type, payer, payee, amount and currency are those of an earlier one that is approved
+   or pending; so is its order, or one of them names none and they are at most 1m apart.
+4. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count.
+5. Without a rate into CNY: hold.
+6. The points of all rules that are true are added, and meet the thresholds:
    80 points: hold
    150 points: block (payment, transfer)
-6. The strictest verdict of all these wins: block, then hold, then approve.
-7. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
-8. Rules in shadow are evaluated last and only recorded.
-9. Checked, and without effect in this version: duplicates, caps, when_late, thresholds on a score, without_features, actions.
+7. The strictest verdict of all these wins: block, then hold, then approve.
+8. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
+9. Rules in shadow are evaluated last and only recorded.
+10. Checked, and without effect in this version: caps, when_late, thresholds on a score, without_features, actions.
 `
 	if got := loadFixture(t).OrderOfDecision(); got != want {
 		t.Errorf("got\n%s", got)

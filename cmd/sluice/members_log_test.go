@@ -58,7 +58,7 @@ type logOutcome struct {
 
 // The kinds of references, by their bits in an entry.
 const (
-	refPayer, refPayee, refCard, refDevice, refIP = 0, 1, 3, 4, 5
+	refPayer, refPayee, refCard, refDevice, refIP, refOrder = 0, 1, 3, 4, 5, 10
 
 	refKinds = 12
 )

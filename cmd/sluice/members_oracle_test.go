@@ -30,6 +30,9 @@ func (f sharedFeature) fullName() string {
 
 func sharedKinds() []string { return []string{"payer", "payee", "card", "device", "ip"} }
 
+// loggedKinds are those of which members write logs.
+func loggedKinds() []string { return append(sharedKinds(), "charge") }
+
 // sharedFeatures are those of each kind, in the order of the ruleset's file.
 func sharedFeatures() []sharedFeature {
 	const m = time.Minute

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,8 +25,8 @@ type sentTx struct {
 	base     int64
 	based    bool
 	invalid  bool
-	ids      [kindsShared]string // "" where it names no entity of the kind
-	keys     [kindsShared]uint64
+	ids      [kindsLogged]string // "" where it names no entity of the kind
+	keys     [kindsLogged]uint64
 	outcomes map[logOutcome]bool // by time and kind
 	said     *saidDecision
 }
@@ -34,10 +35,16 @@ type sentTx struct {
 type saidDecision struct {
 	digest [sha256.Size]byte
 	values []float64       // by feature, as in sharedFeatures; absent where there is none
-	upTo   [kindsShared]at // the positions
+	upTo   [kindsLogged]at // the positions
+
+	verdict   string
+	duplicate string // the transaction that it repeats, "" for none
 }
 
-const kindsShared = 5
+const (
+	kindsShared = 5
+	kindsLogged = kindsShared + 1 // and charges
+)
 
 // said is everything that was said in the end.
 type said struct {
@@ -64,8 +71,8 @@ func (c *crew) readSent(t *testing.T, s *said) {
 		}
 		letters[place{partition, offset}] = true
 	})
-	var entities [kindsShared]window.Entity
-	for i, name := range sharedKinds() {
+	var entities [kindsLogged]window.Entity
+	for i, name := range loggedKinds() {
 		entities[i], _ = window.ParseEntity(name)
 	}
 	c.each(c.transactions(), func(r broker.Record) {
@@ -136,16 +143,17 @@ func (c *crew) readDecisions(t *testing.T, s *said) {
 			return
 		}
 		x.said = &saidDecision{digest: digest}
-		source := "rules"
+		sources := []string{"rules", "duplicate"}
 		if x.invalid {
-			source = "invalid"
+			sources = []string{"invalid"}
 		}
-		if !bytes.Contains(r.Value, []byte(`,"source":"`+source+`",`)) {
-			t.Fatalf("decision %d/%d should have the source %s: %s", r.Partition, r.Offset, source, r.Value)
+		if !slices.ContainsFunc(sources, func(s string) bool { return bytes.Contains(r.Value, []byte(`,"source":"`+s+`",`)) }) {
+			t.Fatalf("decision %d/%d should have the source %s: %s", r.Partition, r.Offset, strings.Join(sources, " or "), r.Value)
 		}
 		if x.invalid {
 			return
 		}
+		x.said.verdict, x.said.duplicate = header(r, "verdict"), duplicateOf(r.Value)
 		if err := s.readEvidence(x, r.Value, features); err != nil {
 			t.Fatalf("decision %d/%d: %v: %s", r.Partition, r.Offset, err, r.Value)
 		}
@@ -197,13 +205,13 @@ func (s *said) readEvidence(x *sentTx, decision []byte, features map[string]int)
 		if err1 != nil || err2 != nil {
 			return fmt.Errorf("position %s cannot be read", pair)
 		}
-		for k, kind := range sharedKinds() {
+		for k, kind := range loggedKinds() {
 			if entity == kind+":"+x.ids[k] {
 				x.said.upTo[k] = at(a)<<32 | at(b)
 			}
 		}
 	}
-	for k, kind := range sharedKinds() {
+	for k, kind := range loggedKinds() {
 		if (x.ids[k] != "") != (x.said.upTo[k] != 0) {
 			return fmt.Errorf("%s: the position is missing, or there is one too many", kind)
 		}

@@ -312,6 +312,7 @@ func (c *crew) check(t *testing.T) {
 	}
 	s.checkLogs(t, logs)
 	s.checkValues(t, logs)
+	s.checkDuplicates(t, logs)
 }
 
 // checkLogs: a transaction stands in the logs of its entities, as it was sent,
@@ -327,7 +328,7 @@ func (s *said) checkLogs(t *testing.T, logs map[string]*entityLog) {
 	}
 	expected, wrong := 0, 0
 	for id, x := range s.byID {
-		for k, kind := range sharedKinds() {
+		for k, kind := range loggedKinds() {
 			if x.keys[k] == 0 {
 				continue
 			}

@@ -47,7 +47,7 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 		}{Ruleset: dir, Problems: problems}
 		if rs != nil {
 			report.Hash, report.Rules = rs.Hash(), rs.RuleIDs()
-			for _, f := range rs.Features() {
+			for _, f := range rs.OwnFeatures() {
 				report.Features = append(report.Features, f.FullName())
 			}
 		}
@@ -64,7 +64,7 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 		return errBad
 	}
 	if !asJSON {
-		fmt.Fprintf(out, "%s\n%s: %d rules, %d features, %s\n", rs.OrderOfDecision(), dir, len(rs.RuleIDs()), len(rs.Features()), rs.Hash())
+		fmt.Fprintf(out, "%s\n%s: %d rules, %d features, %s\n", rs.OrderOfDecision(), dir, len(rs.RuleIDs()), len(rs.OwnFeatures()), rs.Hash())
 	}
 	return nil
 }
