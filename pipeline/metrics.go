@@ -22,6 +22,7 @@ type Metrics struct {
 	late         prometheus.Counter
 	strange      prometheus.Counter
 	repeats      prometheus.Counter
+	duplicates   map[string]prometheus.Counter // by kind
 	outcomes     map[window.OutcomeStatus]prometheus.Counter
 	batchSize    prometheus.Histogram
 	decideTime   prometheus.Histogram
@@ -78,7 +79,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	decisions := counter("decisions_total", "Decisions made, revision 1; repeats of stored ones not counted.", "verdict", "source")
 	for _, v := range []payment.Verdict{payment.Approve, payment.Hold, payment.Block} {
 		m.decisions[v] = map[payment.Source]prometheus.Counter{}
-		for _, s := range []payment.Source{payment.SourceRules, payment.SourceInvalid} {
+		for _, s := range []payment.Source{payment.SourceRules, payment.SourceDuplicate, payment.SourceInvalid} {
 			m.decisions[v][s] = decisions.WithLabelValues(v.String(), string(s))
 		}
 	}
@@ -96,6 +97,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
 	m.strange = counter("unknown_channel_total", "Transactions on a channel that the policy does not name.").WithLabelValues()
 	m.repeats = counter("repeated_transactions_total", "Transactions that were decided before and got their stored decision again.").WithLabelValues()
+	duplicates := counter("duplicates_total", "Payments that came twice, by kind: the same transaction again (repeat), the same id with other content (id_conflict), "+
+		"the payment again after it was blocked or had failed (retry), and while the earlier one is approved or pending (duplicate).", "kind")
+	m.duplicates = map[string]prometheus.Counter{}
+	for _, kind := range []string{duplicateRepeat, duplicateConflict, duplicateRetry, duplicatePayment} {
+		m.duplicates[kind] = duplicates.WithLabelValues(kind)
+	}
 	outcomes := counter("outcomes_total", "Outcomes received, by what became of them.", "status")
 	for status, name := range map[window.OutcomeStatus]string{window.OutcomeCounted: "counted", window.OutcomeRepeated: "repeated",
 		window.OutcomeParked: "parked", window.OutcomeIdle: "idle"} {
@@ -167,11 +174,22 @@ func (m *Metrics) verdict(d *payment.Decision) {
 func (m *Metrics) repeated() {
 	if m != nil {
 		m.repeats.Inc()
+		m.duplicate(duplicateRepeat)
+	}
+}
+
+// duplicate counts a payment that came twice.
+func (m *Metrics) duplicate(kind string) {
+	if m != nil {
+		m.duplicates[kind].Inc()
 	}
 }
 
 func (m *Metrics) refuse(r *payment.Refusal) {
 	m.refused[r.Reason].Inc()
+	if r.Reason == payment.ReasonIDConflict {
+		m.duplicate(duplicateConflict)
+	}
 	m.deadLettered.Inc()
 }
 

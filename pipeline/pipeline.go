@@ -81,6 +81,7 @@ type Engine struct {
 	since     []payment.Time // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
+	repeats   rules.Duplicate      // scratch of duplicate
 	together  map[entityKey]bool   // scratch of apart
 	tx        *payment.Transaction // the one whose identifiers hash gives to the rules
 	hash      func(window.Kind) uint64
@@ -228,6 +229,7 @@ func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch) error {
 	if err := e.first(ctx, step, b); err != nil {
 		return err
 	}
+	e.tellBlocks(step, b)
 	return e.show(ctx, step, b)
 }
 
@@ -400,7 +402,7 @@ func (e *Engine) judge(a *answer, b *Batch) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Duplicate: e.duplicate(a, b), Hash: e.hash}
 	e.evaluator.Decide(&in, d)
 	e.describe(a, d)
 	d.DecideBy = e.deadline(a)
