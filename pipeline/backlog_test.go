@@ -23,9 +23,9 @@ import (
 )
 
 // Thirty minutes of payments wait in partitions of very different length, and
-// fresh ones come in meanwhile: the windows of those that are past their deadline
-// are those of event time, fresh ones are answered in time, and say that they
-// were decided behind.
+// fresh ones come in meanwhile: those that are past their deadline get a default
+// and then their real verdict, by windows of event time; fresh ones are answered
+// in time, and say that they were decided behind.
 func TestABacklogChangesNoValue(t *testing.T) {
 	for _, c := range []struct {
 		store   string
@@ -78,7 +78,7 @@ func backlogRules(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{
-		"policy.yaml": "decide_within: {payment: 2s}\n",
+		"policy.yaml": "decide_within: {payment: 2s}\nwhen_late: {payment: hold}\n", // every default is corrected, so that its values are seen
 		"features/all.yaml": `features:
   - {entity: payee, name: payments, windows: [1m, 10m, 1h], value: count}
   - {entity: payee, name: amount, windows: [1m, 10m, 1h], value: sum}
@@ -203,7 +203,8 @@ func (b *backlog) await(done func() bool) {
 	}
 }
 
-// decisions waits until all payments are decided.
+// decisions waits until all payments are decided, and the defaults of the old
+// ones are corrected. It returns the latest revisions.
 func (b *backlog) decisions() map[string]*payment.Decision {
 	got := map[string]*payment.Decision{}
 	next := make([]int64, backlogPartitions)
@@ -218,6 +219,16 @@ func (b *backlog) decisions() map[string]*payment.Decision {
 				if err := json.Unmarshal(r.Value, &d); err != nil {
 					return err
 				}
+				before := got[d.TransactionID]
+				switch {
+				case before == nil && d.Revision == 1 && !b.sent[d.TransactionID].fresh && (d.Source != payment.SourceDefaultDeadline || d.Verdict != payment.Hold):
+					b.t.Errorf("%s is past its deadline and was answered with %s", d.TransactionID, r.Value)
+				case before != nil && d.Revision == before.Revision+1 && d.Corrects == payment.SourceDefaultDeadline && before.Source == d.Corrects && d.Source == payment.SourceRules:
+				case before != nil && d.Revision <= before.Revision:
+					return nil // a repeat
+				case d.Revision != 1:
+					b.t.Errorf("%s follows %+v", r.Value, before)
+				}
 				got[d.TransactionID] = &d
 				return nil
 			}); err != nil && !errors.Is(err, io.EOF) {
@@ -225,7 +236,12 @@ func (b *backlog) decisions() map[string]*payment.Decision {
 			}
 			next[p] = r.End
 		}
-		return len(got) == len(b.sent)
+		for id, p := range b.sent {
+			if d := got[id]; d == nil || !p.fresh && d.Revision < 2 {
+				return false
+			}
+		}
+		return true
 	})
 	return got
 }

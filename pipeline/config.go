@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -21,16 +22,32 @@ import (
 // environment variables named after the keys (SLUICE_KAFKA_BROKERS), and the
 // common ones by flags; the later of these wins.
 type Config struct {
-	Kafka    KafkaConfig  `yaml:"kafka"`
-	Topics   Topics       `yaml:"topics"`
-	Store    string       `yaml:"store"` // pebble:DIR, or redis://HOST:PORT[,HOST:PORT…]
-	Redis    RedisConfig  `yaml:"redis"`
-	Rules    string       `yaml:"rules"`    // folder of the ruleset
-	RulesFS  fs.FS        `yaml:"-"`        // the ruleset itself, where it is in no folder
-	HTTP     string       `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
-	Evidence string       `yaml:"evidence"` // all, held or none
-	Windows  WindowConfig `yaml:"windows"`
-	Ledger   LedgerConfig `yaml:"ledger"`
+	Kafka  KafkaConfig `yaml:"kafka"`
+	Topics Topics      `yaml:"topics"`
+	Store  string      `yaml:"store"` // pebble:DIR, or redis://HOST:PORT[,HOST:PORT…]
+	Redis  RedisConfig `yaml:"redis"`
+	Rules  string      `yaml:"rules"` // folder of the ruleset
+	// RulesKept is the folder in which rulesets that were loaded are kept by their
+	// hash, to be activated again; "" is one in the embedded store, and none with
+	// another store; none is none.
+	RulesKept string         `yaml:"rules_kept"`
+	RulesFS   fs.FS          `yaml:"-"`        // the ruleset itself, where it is in no folder
+	HTTP      string         `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
+	Evidence  string         `yaml:"evidence"` // all, held or none
+	Windows   WindowConfig   `yaml:"windows"`
+	Ledger    LedgerConfig   `yaml:"ledger"`
+	Deadlines DeadlineConfig `yaml:"deadlines"`
+	Holds     HoldsConfig    `yaml:"holds"`
+	Alerts    AlertConfig    `yaml:"alerts"`
+	Notices   NoticeConfig   `yaml:"notices"`
+	Sandbox   bool           `yaml:"-"` // the broker is embedded and no money is at stake: its settings are not complained of
+}
+
+// DeadlineConfig says how decide_by is kept.
+type DeadlineConfig struct {
+	// Margin before it the default of a payment without a verdict is published;
+	// half of what is left when the payment comes if that is less.
+	Margin time.Duration `yaml:"margin"`
 }
 
 // KafkaConfig says which cluster, as whom, and in which group.
@@ -88,8 +105,11 @@ type WindowConfig struct {
 	ExactDistinct int           `yaml:"exact_distinct"` // distinct values that are counted exactly; more are estimated
 	// Records past their deadline are folded in slices of event time, together
 	// with those of the other partitions (see pace.go).
-	Slice  time.Duration `yaml:"slice"`
-	Behind time.Duration `yaml:"behind"` // from so far back on, a partition makes the decisions of others `behind`
+	Slice time.Duration `yaml:"slice"`
+	// LossBound is how much a store may lose when its server is replaced: so far
+	// back everything is read from Kafka again.
+	LossBound time.Duration `yaml:"loss_bound"`
+	Behind    time.Duration `yaml:"behind"` // from so far back on, a partition makes the decisions of others `behind`
 }
 
 // options are those of a store with these settings.
@@ -104,6 +124,19 @@ type LedgerConfig struct {
 	RecentBytes int           `yaml:"recent_bytes"` // decisions kept at hand for redeliveries
 }
 
+// AlertConfig says how operations and analysts are told.
+type AlertConfig struct {
+	Runbooks string        `yaml:"runbooks"` // folder or URL below which each code has its page, CODE.md
+	Repeat   time.Duration `yaml:"repeat"`   // of an alert that stands
+}
+
+// NoticeConfig says how payers are told. The limits are for one payer.
+type NoticeConfig struct {
+	Enabled bool `yaml:"enabled"`
+	PerHour int  `yaml:"per_hour"`
+	PerDay  int  `yaml:"per_day"`
+}
+
 // DefaultConfig is what holds where nothing else is said.
 func DefaultConfig() Config {
 	limits := payment.DefaultLimits()
@@ -111,11 +144,15 @@ func DefaultConfig() Config {
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"}, Group: "sluice", ClientID: "sluice", SessionTimeout: 10 * time.Second},
 		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes", Reviews: "risk.reviews", Controls: "risk.controls",
 			Decisions: "risk.decisions", Notices: "risk.notices", Alerts: "risk.alerts", DeadLetters: "risk.dead-letters"},
-		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: time.Second, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
+		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: 100 * time.Millisecond, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
 			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
-			Slice: time.Second, Behind: time.Minute},
-		Ledger: LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+			Slice: time.Second, Behind: time.Minute, LossBound: 10 * time.Second},
+		Deadlines: DeadlineConfig{Margin: 50 * time.Millisecond},
+		Ledger:    LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+		Holds:     DefaultHoldsConfig(),
+		Alerts:    AlertConfig{Runbooks: "deploy/runbooks", Repeat: 15 * time.Minute},
+		Notices:   NoticeConfig{Enabled: true, PerHour: 5, PerDay: 20},
 	}
 }
 
@@ -133,11 +170,22 @@ func (c *Config) ruleset() (*rules.Ruleset, error) {
 	return rules.Load(c.Rules)
 }
 
+// rulesKept is the folder in which rulesets are kept, "" for none.
+func (c *Config) rulesKept() string {
+	switch {
+	case c.RulesKept == "none":
+		return ""
+	case c.RulesKept != "" || c.onRedis() || c.storeDir() == "":
+		return c.RulesKept
+	}
+	return filepath.Join(c.storeDir(), "rulesets")
+}
+
 // needed are the topics without which the service cannot work.
 func (t *Topics) needed() []broker.Topic {
 	var all []broker.Topic
 	for _, name := range []string{t.Transactions, t.Outcomes, t.Reviews, t.Controls, t.Decisions, t.Notices, t.Alerts, t.DeadLetters} {
-		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication}
+		topic := broker.Topic{Name: name, Partitions: t.Partitions, Replication: t.Replication, MinInSync: 2}
 		if name == t.Controls {
 			topic.Partitions = 1 // what one record does, a later one takes back
 		}
@@ -308,9 +356,15 @@ func (c *Config) Validate() error {
 	bad(c.Windows.ExactDistinct >= 16, "windows.exact_distinct", "%d is less than 16", c.Windows.ExactDistinct)
 	bad(c.Windows.Slice >= time.Millisecond && c.Windows.Slice <= time.Hour, "windows.slice", "%v is not between 1ms and 1h", c.Windows.Slice)
 	bad(c.Windows.Behind >= time.Second, "windows.behind", "%v is less than 1s", c.Windows.Behind)
+	bad(c.Windows.LossBound >= time.Second && c.Windows.LossBound <= 24*time.Hour, "windows.loss_bound", "%v is not between 1s and 24h", c.Windows.LossBound)
+	bad(c.Deadlines.Margin >= time.Millisecond && c.Deadlines.Margin <= 10*time.Second, "deadlines.margin", "%v is not between 1ms and 10s", c.Deadlines.Margin)
 	bad(c.Ledger.Keeps >= c.Windows.Lateness, "ledger.keeps", "%v is less than windows.lateness (%v)", c.Ledger.Keeps, c.Windows.Lateness)
 	bad(c.Ledger.RecentBytes >= 0, "ledger.recent_bytes", "%d is negative", c.Ledger.RecentBytes)
-	errs = append(errs, c.brokerConfig().Validate())
+	bad(c.Alerts.Runbooks != "", "alerts.runbooks", "the folder or URL of the runbooks is needed")
+	bad(c.Alerts.Repeat >= time.Minute && c.Alerts.Repeat <= 24*time.Hour, "alerts.repeat", "%v is not between 1m and 24h", c.Alerts.Repeat)
+	bad(c.Notices.PerHour >= 1 && c.Notices.PerHour <= 1000, "notices.per_hour", "%d is not between 1 and 1000", c.Notices.PerHour)
+	bad(c.Notices.PerDay >= c.Notices.PerHour && c.Notices.PerDay <= 1000, "notices.per_day", "%d is not between notices.per_hour (%d) and 1000", c.Notices.PerDay, c.Notices.PerHour)
+	errs = append(errs, c.Holds.Validate(), c.brokerConfig().Validate())
 	return errors.Join(errs...)
 }
 

@@ -1,24 +1,51 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
-// cursor is how far a lane is. A record is *answered* when its decision (or dead
-// letter) is acknowledged, and *folded* when its entries are durable in the
-// journal. What is committed is the lower of the two; the journal is synced in
-// the background, so nothing waits for a disk.
+// cursor is how far a lane is. There are two: a record is *answered* when its
+// decision (or dead letter) is acknowledged, and *folded* when besides its
+// entries are durable in every log and, if it was given a default, its real
+// verdict has been made. What is committed is the folded cursor: after a crash
+// everything behind it is read again.
+//
+// Between the committed offset and the end the records stand in spans, without
+// gaps. Neighbours that are alike are joined, so that their number is bounded
+// however long a store is away.
 type cursor struct {
 	mu        sync.Mutex
-	waiting   []settlement // answered, not yet known to be durable; oldest first
-	durable   settlement   // the last one that is both
-	committed int64        // what was committed last
+	spans     []span     // from the durable one on, in order
+	durable   settlement // below it everything is folded and durable
+	committed int64      // what was committed last
+	inherited int64      // in risk.decisions: those before it belong to records that were folded by an earlier owner
+	force     bool       // commit once more, though the offset may be lower
 }
+
+// span is some records that follow each other.
+type span struct {
+	from, next int64
+	state      spanState
+	answered   bool   // if it is to be folded: all its records have their answer
+	decisions  int64  // every decision on these records stands at this offset in risk.decisions, or behind
+	ordinal    uint64 // of the store, when it was folded
+}
+
+type spanState uint8
+
+const (
+	inFlight spanState = iota
+	unfolded           // the folder is to read it again
+	folded
+)
 
 // settlement is a point between two micro-batches.
 type settlement struct {
@@ -28,24 +55,142 @@ type settlement struct {
 }
 
 func newCursor(next, decisions int64) *cursor {
-	return &cursor{durable: settlement{next: next, decisions: decisions}, committed: next}
+	return &cursor{durable: settlement{next: next, decisions: decisions}, committed: next, inherited: decisions}
 }
 
-// settled moves the answered cursor; decisions is -1 where none was published.
-func (c *cursor) settled(next, decisions int64, ordinal uint64) {
+// end is the record after all spans.
+func (c *cursor) end() int64 {
+	if n := len(c.spans); n > 0 {
+		return c.spans[n-1].next
+	}
+	return c.durable.next
+}
+
+// begin adds the records that were fetched next; decisions is the end of
+// risk.decisions at this time.
+func (c *cursor) begin(next, decisions int64) span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if decisions < 0 {
-		decisions = c.last().decisions
-	}
-	c.waiting = append(c.waiting, settlement{next, decisions, ordinal})
+	s := span{from: c.end(), next: next, decisions: decisions}
+	c.spans = append(c.spans, s)
+	return s
 }
 
-func (c *cursor) last() settlement {
-	if n := len(c.waiting); n > 0 {
-		return c.waiting[n-1]
+// settle says that the front is done with a span: it is folded, or left to the folder.
+func (c *cursor) settle(s span, deferred, answered bool, ordinal uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.spans, func(other span) bool { return other.from == s.from })
+	if i < 0 {
+		return // it was set back behind it: see reopen
 	}
-	return c.durable
+	to := &c.spans[i]
+	if to.state = folded; deferred {
+		to.state = unfolded
+	}
+	to.answered, to.ordinal = answered, ordinal
+	c.join()
+}
+
+// join joins neighbours that are alike.
+func (c *cursor) join() {
+	out := c.spans[:0]
+	for _, s := range c.spans {
+		if n := len(out); n > 0 && s.state != inFlight && out[n-1].state == s.state && out[n-1].answered == s.answered && (s.state == unfolded || n > 1) {
+			out[n-1].next, out[n-1].ordinal = s.next, max(out[n-1].ordinal, s.ordinal)
+			continue
+		}
+		out = append(out, s)
+	}
+	c.spans = out
+}
+
+// unfolded returns the first span that the folder is to read again.
+func (c *cursor) unfolded() (s span, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.IndexFunc(c.spans, func(s span) bool { return s.state == unfolded }); i >= 0 {
+		return c.spans[i], true
+	}
+	return span{}, false
+}
+
+// foldedTo says that the folder has folded the records of its span up to one.
+func (c *cursor) foldedTo(s span, next int64, ordinal uint64) {
+	c.advance(s, next, func(part *span) { part.state, part.ordinal = folded, ordinal })
+}
+
+// answeredTo says that the folder has answered the records of its span up to one.
+func (c *cursor) answeredTo(s span, next int64) {
+	c.advance(s, next, func(part *span) { part.answered = true })
+}
+
+// advance changes the first part of an unfolded span.
+func (c *cursor) advance(s span, next int64, change func(*span)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.spans, func(other span) bool { return other.from <= s.from && s.from < other.next && other.state == unfolded })
+	if i < 0 {
+		return
+	}
+	if rest := c.spans[i]; next < rest.next {
+		rest.from = next
+		c.spans[i].next = next
+		c.spans = slices.Insert(c.spans, i+1, rest)
+	}
+	change(&c.spans[i])
+	c.join()
+}
+
+// reopen lets the folder read again from a record on that was folded before,
+// because the store has lost something. decisions is where their decisions begin.
+func (c *cursor) reopen(from, decisions int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.spans {
+		if c.spans[i].state == folded {
+			c.spans[i].state, c.spans[i].answered = unfolded, true
+		}
+	}
+	if from < c.durable.next {
+		again := span{from: from, next: c.durable.next, state: unfolded, answered: true, decisions: min(decisions, c.durable.decisions)}
+		c.spans = slices.Insert(c.spans, 0, again)
+		c.durable = settlement{next: from, decisions: again.decisions}
+		c.force = true
+	}
+	c.join()
+}
+
+// restart begins once more at an earlier record.
+func (c *cursor) restart(next int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spans, c.durable.next, c.force = c.spans[:0], next, true
+}
+
+// idle tells whether everything that was fetched is folded.
+func (c *cursor) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(c.spans, func(s span) bool { return s.state != folded })
+}
+
+// whole tells whether nothing is left to the folder.
+func (c *cursor) whole() bool {
+	_, left := c.unfolded()
+	return !left
+}
+
+// behind counts the records that are answered, or being answered, and not folded.
+func (c *cursor) behind() (records int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.spans {
+		if s.state == unfolded {
+			records += s.next - s.from
+		}
+	}
+	return records
 }
 
 // ready returns what may be committed now that the store is durable up to an
@@ -53,40 +198,60 @@ func (c *cursor) last() settlement {
 func (c *cursor) ready(durable uint64) (s settlement, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.waiting) > 0 && c.waiting[0].ordinal <= durable {
-		c.durable = c.waiting[0]
-		c.waiting = c.waiting[1:]
+	for len(c.spans) > 0 && c.spans[0].state == folded && c.spans[0].ordinal <= durable {
+		c.durable.next, c.durable.ordinal = c.spans[0].next, c.spans[0].ordinal
+		c.durable.decisions = c.spans[0].decisions
+		c.spans = slices.Delete(c.spans, 0, 1)
 	}
-	return c.durable, c.durable.next != c.committed
+	if len(c.spans) > 0 {
+		c.durable.decisions = c.spans[0].decisions
+	}
+	return c.durable, c.durable.next != c.committed || c.force
+}
+
+// moved tells whether an offset was not committed yet.
+func (c *cursor) moved(next int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return next != c.committed || c.force
 }
 
 func (c *cursor) committedTo(next int64) {
 	c.mu.Lock()
-	c.committed = next
+	c.committed, c.force = next, false
 	c.mu.Unlock()
 }
 
 // The metadata of a commit says up to where the journal has indexed the
-// partition of risk.decisions, which journal that is, and how long it was.
+// partition of risk.decisions, which journal that is, how long it was, which
+// servers it stood on, when, and where the oldest open hold stands.
 
-func metadata(store string, s settlement) string {
-	return fmt.Sprintf("1 %s %d %d", store, s.decisions, s.ordinal)
+func metadata(store, servers string, s settlement, holds int64, at time.Time) string {
+	return fmt.Sprintf("3 %s %d %d %s %d %d", store, s.decisions, s.ordinal, servers, at.Unix(), min(holds, s.decisions))
 }
 
-// decisionsFrom is where the index must be completed from. It is 0, and ours is
-// false, when the commit was not made with this journal as it is now: with
-// another one, with none, or before it was put back to an earlier state.
-func decisionsFrom(meta, store string, written uint64) (from int64, ours bool) {
+// commitNote is what the metadata of a commit says.
+type commitNote struct {
+	decisions int64  // where the index must be completed from
+	ours      bool   // the commit was made with this journal as it is now, not with another one or before it was put back to an earlier state
+	servers   string // see window.Store.Incarnation; "" where that is not known
+	at        time.Time
+	holds     int64 // where open holds must be looked for from
+}
+
+func readMetadata(meta, store string, written uint64) (n commitNote) {
 	parts := strings.Fields(meta)
-	if len(parts) != 4 || parts[0] != "1" || parts[1] != store {
-		return 0, false
+	if len(parts) != 7 || parts[0] != "3" || parts[1] != store {
+		return n
 	}
 	decisions, err := strconv.ParseInt(parts[2], 10, 64)
 	ordinal, err2 := strconv.ParseUint(parts[3], 10, 64)
-	if err != nil || err2 != nil || decisions < 0 || ordinal > written {
-		return 0, false
+	at, err3 := strconv.ParseInt(parts[5], 10, 64)
+	holds, err4 := strconv.ParseInt(parts[6], 10, 64)
+	if errors.Join(err, err2, err3, err4) != nil || decisions < 0 || holds < 0 || ordinal > written {
+		return n
 	}
-	return decisions, true
+	return commitNote{decisions, true, parts[4], time.Unix(at, 0), holds}
 }
 
 // storeName tells one journal from another without giving its key away.

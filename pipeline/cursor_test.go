@@ -1,17 +1,25 @@
 package pipeline
 
-import "testing"
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
 
-// What was answered is committed when the journal is durable as far as that, and
-// not before; then once.
+// What was answered and folded is committed when the journal is durable as far as
+// that, and not before; then once.
 func TestNothingIsCommittedBeforeItIsDurable(t *testing.T) {
 	c := newCursor(100, 7)
 	if at, ok := c.ready(50); ok {
 		t.Errorf("%+v is to be committed before anything was answered", at)
 	}
-	c.settled(110, 17, 60)
-	c.settled(120, -1, 70) // published nothing
-	c.settled(130, 30, 80)
+	for _, s := range []struct {
+		next, decisions int64
+		ordinal         uint64
+	}{{110, 7, 60}, {120, 17, 70}, {130, 27, 80}} {
+		c.settle(c.begin(s.next, s.decisions), false, true, s.ordinal)
+	}
+	c.begin(140, 37) // in flight
 	for _, step := range []struct {
 		durable         uint64
 		next, decisions int64
@@ -19,10 +27,10 @@ func TestNothingIsCommittedBeforeItIsDurable(t *testing.T) {
 	}{
 		{59, 100, 7, false},
 		{60, 110, 17, true},
-		{75, 120, 17, true},
-		{75, 120, 17, false},
-		{79, 120, 17, false},
-		{100, 130, 30, true},
+		{75, 110, 17, false}, // its neighbours have been joined
+		{80, 130, 37, true},
+		{80, 130, 37, false},
+		{100, 130, 37, false},
 	} {
 		at, ok := c.ready(step.durable)
 		if ok != step.ok || at.next != step.next || at.decisions != step.decisions {
@@ -34,23 +42,117 @@ func TestNothingIsCommittedBeforeItIsDurable(t *testing.T) {
 	}
 }
 
+// Whatever the front leaves, in whatever order front and folder work: the
+// committed offset never passes a record that is not folded, the folder gets
+// every record that was left once, and in the end all are committed.
+func TestCommittedNeverPassesWhatIsNotFolded(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		const records = 400
+		c := newCursor(0, 0)
+		done := make([]bool, records)     // folded by somebody
+		answered := make([]bool, records) //
+		fronted := 0                      // how often the folder folds
+		var open []span
+		next := int64(0)
+		for step := 0; c.durable.next < records; step++ {
+			if step > 100_000 {
+				t.Fatalf("seed %d: it does not end: %+v", seed, c.spans)
+			}
+			switch at, ok := c.unfolded(); {
+			case next < records && len(open) < 8 && rng.IntN(3) == 0:
+				from := next
+				next = min(records, next+1+rng.Int64N(20))
+				open = append(open, c.begin(next, from))
+			case len(open) > 0 && rng.IntN(2) == 0:
+				i := rng.IntN(len(open))
+				s := open[i]
+				open = append(open[:i], open[i+1:]...)
+				deferred, all := rng.IntN(3) == 0, rng.IntN(2) == 0
+				for r := s.from; r < s.next; r++ {
+					done[r], answered[r] = !deferred, all || !deferred
+				}
+				c.settle(s, deferred, all, uint64(s.next))
+			case ok:
+				to := at.from + 1 + rng.Int64N(at.next-at.from)
+				for r := at.from; r < to; r++ {
+					if done[r] || answered[r] != at.answered {
+						t.Fatalf("seed %d: record %d is given to the folder as %+v; folded %v, answered %v", seed, r, at, done[r], answered[r])
+					}
+					if at.answered {
+						done[r] = true
+						fronted++
+					}
+					answered[r] = true
+				}
+				if at.answered {
+					c.foldedTo(at, to, uint64(to))
+				} else {
+					c.answeredTo(at, to)
+				}
+			}
+			if s, ok := c.ready(records); ok {
+				for r := c.committed; r < s.next; r++ {
+					if !done[r] {
+						t.Fatalf("seed %d: %d is to be committed, and %d is not folded", seed, s.next, r)
+					}
+				}
+				if s.decisions > s.next {
+					t.Fatalf("seed %d: decisions of records from %d on are looked for from %d on", seed, s.next, s.decisions)
+				}
+				c.committedTo(s.next)
+			}
+		}
+		if fronted == 0 {
+			t.Errorf("seed %d: nothing was left to the folder", seed)
+		}
+	}
+}
+
+// When a store has lost something, what was committed is folded once more, and
+// the offset goes back.
+func TestWhatAStoreHasLostIsFoldedAgain(t *testing.T) {
+	c := newCursor(100, 7)
+	c.settle(c.begin(110, 7), false, true, 60)
+	if _, ok := c.ready(60); !ok {
+		t.Fatal("nothing to commit")
+	}
+	c.committedTo(110)
+	c.settle(c.begin(120, 17), false, true, 70)
+	c.begin(130, 27)
+	c.reopen(50, 3)
+	if at, ok := c.ready(100); !ok || at.next != 50 || at.decisions != 3 {
+		t.Fatalf("%+v (%v) is to be committed, want 50 with decisions from 3 on", at, ok)
+	}
+	c.committedTo(50)
+	s, ok := c.unfolded()
+	if !ok || s.from != 50 || s.next != 120 || !s.answered {
+		t.Fatalf("the folder gets %+v", s)
+	}
+	c.foldedTo(s, 120, 80)
+	if at, ok := c.ready(100); !ok || at.next != 120 || at.decisions != 27 {
+		t.Fatalf("%+v (%v) is to be committed, want 120", at, ok)
+	}
+}
+
 // A commit says how far the journal knows the decisions; another journal, the
 // same one put back to an earlier state, or anything that is no such commit,
 // knows none of them.
 func TestLedgerIsReadFromTheBeginningForAnotherJournal(t *testing.T) {
-	at := settlement{next: 50, decisions: 42, ordinal: 100}
-	own, other := metadata("journal-a", at), metadata("journal-b", at)
+	at, when := settlement{next: 50, decisions: 42, ordinal: 100}, time.Unix(1_700_000_000, 0)
+	own, other := metadata("journal-a", "run-1", at, 12, when), metadata("journal-b", "run-1", at, 12, when)
+	known := commitNote{42, true, "run-1", when, 12}
 	for _, c := range []struct {
 		meta    string
 		written uint64
-		want    int64
-		ours    bool
+		want    commitNote
 	}{
-		{own, 100, 42, true}, {own, 5000, 42, true}, {own, 99, 0, false}, {other, 5000, 0, false},
-		{"", 100, 0, false}, {"2 journal-a 42 100", 100, 0, false}, {"1 journal-a 42", 100, 0, false}, {"1 journal-a x 1", 100, 0, false}, {"1 journal-a -5 1", 100, 0, false},
+		{own, 100, known}, {own, 5000, known}, {own, 99, commitNote{}}, {other, 5000, commitNote{}},
+		{"", 100, commitNote{}}, {"1 journal-a 42 100", 100, commitNote{}}, {"3 journal-a 42 100 run-1", 100, commitNote{}},
+		{"3 journal-a x 1 run-1 5 0", 100, commitNote{}}, {"3 journal-a -5 1 run-1 5 0", 100, commitNote{}}, {"3 journal-a 5 1 run-1 5 x", 100, commitNote{}},
 	} {
-		if got, ours := decisionsFrom(c.meta, "journal-a", c.written); got != c.want || ours != c.ours {
-			t.Errorf("%q with %d written: read from %d (ours %v), want %d (%v)", c.meta, c.written, got, ours, c.want, c.ours)
+		if got := readMetadata(c.meta, "journal-a", c.written); got != c.want {
+			t.Errorf("%q with %d written: %+v, want %+v", c.meta, c.written, got, c.want)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (e *Engine) duplicate(a *answer, b *Batch) *rules.Duplicate {
 			continue
 		}
 		e.gate.Metrics.duplicate(duplicatePayment)
-		e.repeats = rules.Duplicate{ID: q.ID, EventTime: q.EventTime}
+		e.repeats = rules.Duplicate{ID: e.nameOf(q), EventTime: q.EventTime}
 		return &e.repeats
 	}
 	if retry {
@@ -54,19 +54,50 @@ func over(status payment.OutcomeKind) bool {
 // verdictOn is the latest verdict that is known on an earlier payment, 0 where it
 // is pending.
 func (e *Engine) verdictOn(q *window.Earlier, b *Batch) payment.Verdict {
-	if i := b.index(q.Tx); i >= 0 {
-		return b.answers[i].mark.Verdict
+	if v := b.latest(q.Tx); v != 0 {
+		return v
 	}
 	if v, known := e.gate.Ledger.Latest(q.Tx); known {
 		return v
 	}
-	var made struct {
-		Verdict payment.Verdict `json:"verdict"`
-	}
-	if len(q.Decision) > 0 && json.Unmarshal(q.Decision, &made) == nil {
-		return made.Verdict
+	return decisionOn(q.Decision).Verdict
+}
+
+// latest is the verdict on a transaction of the part that is being decided, 0
+// where it has none yet or is not there.
+func (b *Batch) latest(h window.TxHash) payment.Verdict {
+	for i := b.begin; i < len(b.answers); i++ {
+		if m := &b.answers[i].mark; m.Tx == h && m.Latest != 0 {
+			return m.Latest
+		}
 	}
 	return 0
+}
+
+// nameOf is the id of an earlier payment, "" where nobody knows it: the store does,
+// unless it was lost there.
+func (e *Engine) nameOf(q *window.Earlier) string {
+	if q.ID != "" {
+		return q.ID
+	}
+	if stored, ok := e.gate.Ledger.Recent(q.Tx); ok {
+		return decisionOn(stored).TransactionID
+	}
+	return decisionOn(q.Decision).TransactionID
+}
+
+// askedOf is what duplicates ask of a decision.
+type askedOf struct {
+	TransactionID string          `json:"transaction_id"`
+	Verdict       payment.Verdict `json:"verdict"`
+}
+
+// decisionOn reads a decision; of what is none it says nothing.
+func decisionOn(decision []byte) (d askedOf) {
+	if len(decision) == 0 || json.Unmarshal(decision, &d) != nil {
+		return askedOf{}
+	}
+	return d
 }
 
 // tellBlocks lets other lanes know which transactions of a step are blocked,

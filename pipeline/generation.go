@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
@@ -34,6 +33,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 
 	var lanes []*lane
 	var outcomes []*outcomeLane
+	var reviews []*reviewCommit
 	prepare, inner := errgroup.WithContext(ctx)
 	prepare.SetLimit(8)
 	written := s.gate.Store.Written() // by the journal as it was found, before anything is added
@@ -56,11 +56,16 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		if a.Offset < 0 {
 			a.Offset = broker.FirstOffset
 		}
+		if a.Topic == s.config.Topics.Reviews {
+			reviews = append(reviews, &reviewCommit{partition: a.Partition, committed: a.Offset})
+			continue // see holds.go
+		}
 		if a.Topic == s.config.Topics.Outcomes {
 			l := &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0), pace: pace, paced: transactions + a.Partition}
+			l.metadata = a.Metadata
 			outcomes = append(outcomes, l)
 			givesUp = givesUp || a.Partition == 0
-			prepare.Go(func() error { return s.enter(inner, pace, l.paced, a) })
+			prepare.Go(func() error { return errors.Join(s.takeOutcomes(inner, l, written), s.enter(inner, pace, l.paced, a)) })
 			continue
 		}
 		if a.Partition >= decisions {
@@ -69,8 +74,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 				"topic", a.Topic, "partition", a.Partition, "decisions_topic", s.config.Topics.Decisions, "decisions_partitions", decisions)
 			continue
 		}
-		l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(), maxBatch: s.config.Windows.BatchSize, pace: pace}
-		l.engine.pace, l.engine.partition = pace, l.partition
+		l := s.newLane(a, pace)
 		lanes = append(lanes, l)
 		prepare.Go(func() error {
 			return errors.Join(s.takeOver(inner, l, a, written), s.enter(inner, pace, l.partition, a))
@@ -82,6 +86,10 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		return err
 	})
 	if err := prepare.Wait(); err != nil {
+		return unlessOver(ctx, err)
+	}
+	shift, err := s.startShift(ctx, g, lanes)
+	if err != nil {
 		return unlessOver(ctx, err)
 	}
 	s.working.Store(true)
@@ -101,20 +109,34 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		})
 	}
 	work.Go(func() error { return pace.keepTelling(failed) })
+	work.Go(func() error { return shift.run(failed, drain) })
+	work.Go(func() error { return s.watchStore(failed, lanes, outcomes) })
+	if s.others != nil {
+		ours := map[int]*lane{}
+		for _, l := range lanes {
+			ours[l.partition] = l
+		}
+		work.Go(func() error { return s.others.others(failed, ours) })
+	}
 	for _, c := range controls {
 		work.Go(func() error { return c.follow(failed) })
 	}
 	committing, stopCommits := context.WithCancel(drain)
 	var commits errgroup.Group
-	commits.Go(func() error { return s.commitNowAndThen(committing, g, lanes, outcomes) })
+	commits.Go(func() error { return s.commitNowAndThen(committing, g, &settling{lanes, outcomes, reviews, shift}) })
 	if undecided > 0 {
 		work.Go(func() error { return s.awaitPartitions(failed, decisions) })
 	}
 	err = work.Wait()
+	if s.others != nil {
+		for _, l := range lanes {
+			s.others.seen(l.partition, l.end.Load()) // somebody else writes there from now on
+		}
+	}
 	s.gate.Ledger.Clear() // what is claimed still is looked up on the topic before anybody decides again
 	stopCommits()
 	_ = commits.Wait() // its errors are those of the generation, and are logged
-	s.commitLast(drain, g, lanes, outcomes)
+	s.commitLast(drain, g, &settling{lanes, outcomes, reviews, shift})
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("the lanes stop", "error", err)
 	}
@@ -173,9 +195,30 @@ func (s *Service) enter(ctx context.Context, p *pace, id int, a broker.Assignmen
 		return err
 	}
 	if end <= max(first, a.Offset) {
-		return p.noted(ctx, id, farAhead, true)
+		p.noted(id, farAhead, true)
 	}
 	return nil
+}
+
+// newLane makes the worker of a partition.
+func (s *Service) newLane(a broker.Assignment, p *pace) *lane {
+	l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(),
+		maxBatch: s.config.Windows.BatchSize, pace: p, watch: newWatch(s.config.Deadlines.Margin), folder: newFolder(s.gate.NewEngine())}
+	for _, e := range []*Engine{l.engine, l.folder.engine} {
+		e.pace, e.partition = p, l.partition
+	}
+	l.queue.init()
+	return l
+}
+
+// takeOutcomes sets a lane of outcomes back where the store may have lost
+// something since the last commit.
+func (s *Service) takeOutcomes(ctx context.Context, l *outcomeLane, written uint64) error {
+	note := readMetadata(l.metadata, storeName(s.gate.Store.Key()), written)
+	if !note.ours || note.servers == s.gate.Store.Incarnation() {
+		return nil
+	}
+	return s.rereadOutcomes(ctx, []*outcomeLane{l}, note.at)
 }
 
 // takeOver fences a partition of decisions and completes the ledger from it.
@@ -187,8 +230,9 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 		return err
 	}
 	l.publisher = publisher
-	from, ours := decisionsFrom(a.Metadata, storeName(key), written)
-	if !ours && a.Offset >= 0 {
+	note := readMetadata(a.Metadata, storeName(key), written)
+	from := note.decisions
+	if !note.ours && a.Offset >= 0 {
 		s.log.Warn("the journal is not the one with which offsets were committed, or was put back to an earlier state: "+
 			"earlier decisions are read from the topic and stand, but windows know nothing of what the journal lacks",
 			"topic", t, "partition", l.partition, "store", s.config.storeName())
@@ -198,45 +242,52 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			"cannot be answered again; if the topic is new, give the gate a new store", "topic", t, "partition", l.partition, "end", fence, "journal", from)
 		from = 0
 	}
-	var found []window.Mark
-	var hashes []window.TxHash
-	var decisions [][]byte
-	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
-		m, first, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
-		if err != nil {
-			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)
-			return nil
-		}
-		if !first {
-			return nil
-		}
-		if !s.gate.Ledger.Known(m.Tx) {
-			found = append(found, m)
-		}
-		// Known ones too: their records were not committed, so their bytes are wanted again at once.
-		s.gate.Ledger.Add(m, r.Value)
-		if s.gate.Shared == nil {
-			return nil
-		}
-		if hashes, decisions = append(hashes, m.Tx), append(decisions, slices.Clone(r.Value)); len(hashes) < 500 {
-			return nil
-		}
-		_, err = s.gate.Shared.First(ctx, hashes, decisions)
-		hashes, decisions = hashes[:0], decisions[:0]
+	l.history = topicRange{Partition: int32(l.partition), From: min(note.holds, from), To: from}
+	l.end.Store(fence)
+	l.cursor = newCursor(a.Offset, from)
+	if _, l.inherited, err = s.conn.Offsets(ctx, l.topics.Transactions, l.partition); err != nil {
 		return err
-	})
-	if err == nil && s.gate.Shared != nil && len(hashes) > 0 { // what the store may have lost, it knows again
-		_, err = s.gate.Shared.First(ctx, hashes, decisions)
 	}
+	if note.ours && note.servers != s.gate.Store.Incarnation() {
+		if err := s.reread(ctx, l, note.at); err != nil { // the store may have lost something between that commit and now
+			return err
+		}
+	}
+	var found []window.Mark
+	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
+		m, revision, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
+		if err == nil {
+			err = s.gate.Holds.Saw(int32(l.partition), r.Offset, r.Value)
+		}
+		switch {
+		case err != nil:
+			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)
+		case revision > 1:
+			s.gate.Ledger.Revise(m.Tx, m.Latest)
+			s.gate.Notices.Revised(r.Value)
+		default:
+			if !s.gate.Ledger.Known(m.Tx) {
+				found = append(found, m)
+			}
+			// Known ones too: their records were not committed, so their bytes are wanted again at once.
+			s.gate.Ledger.Add(m, r.Value)
+			s.gate.Notices.Revised(r.Value)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	if began > from && (from > 0 || a.Offset > 0) {
 		s.log.Warn("the ledger has a hole: its topic no longer holds decisions that the journal lacks", "topic", t, "partition", l.partition, "from", from, "to", began)
 	}
-	if err := s.gate.Store.Decided(ctx, found); err != nil {
-		return err
+	err = s.gate.Store.Decided(ctx, found)
+	if err == nil && s.gate.Shared != nil { // what the store may have lost, or heard otherwise, it knows again
+		err = s.gate.stand(ctx, s.conn, t, l.partition, from, fence)
 	}
-	l.cursor = newCursor(a.Offset, fence)
-	return nil
+	if errors.Is(err, window.ErrAway) {
+		l.folder.standFrom(from)
+		err = nil
+	}
+	return err
 }

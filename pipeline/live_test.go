@@ -25,9 +25,10 @@ type liveGate struct {
 	t       *testing.T
 	config  pipeline.Config
 	conn    *broker.Conn
-	metrics *prometheus.Registry // of the present run
-	service *pipeline.Service    // of the present run
-	stop    func()               // and wait until it has drained
+	metrics *prometheus.Registry    // of the present run
+	service *pipeline.Service       // of the present run
+	prepare func(*pipeline.Service) // before it runs; may be nil
+	stop    func()                  // and wait until it has drained
 }
 
 // startLive starts a gate with a small ruleset on an embedded broker of its own;
@@ -48,6 +49,7 @@ func startLiveOn(t *testing.T, kafka string, change func(*pipeline.Config)) *liv
 	g := &liveGate{t: t, config: pipeline.DefaultConfig()}
 	g.config.Kafka.Brokers, g.config.Kafka.SessionTimeout = []string{kafka}, time.Second
 	g.config.Topics.Create, g.config.Topics.Partitions, g.config.Topics.Replication = true, 2, 1
+	g.config.Sandbox = true // one broker is enough
 	g.config.Store, g.config.Rules, g.config.Evidence = "pebble:"+t.TempDir(), countingRules(t, "hold", 1000), "all"
 	if change != nil {
 		change(&g.config)
@@ -93,6 +95,9 @@ func (g *liveGate) start() {
 		g.t.Fatal(err)
 	}
 	g.service = service
+	if g.prepare != nil {
+		g.prepare(service)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 	"github.com/sluice-risk/sluice/rules"
@@ -17,12 +18,19 @@ type Metrics struct {
 	hits         *prometheus.CounterVec // by rule
 	unknown      *prometheus.CounterVec
 	failed       *prometheus.CounterVec
+	passed       *prometheus.CounterVec
+	controls     *prometheus.CounterVec
 	rulesetInfo  *prometheus.GaugeVec
 	reloads      *prometheus.CounterVec
 	late         prometheus.Counter
 	strange      prometheus.Counter
 	repeats      prometheus.Counter
 	duplicates   map[string]prometheus.Counter // by kind
+	defaults     map[cause]prometheus.Counter
+	degraded     map[string]prometheus.Counter
+	corrections  map[payment.Source]prometheus.Counter
+	refolds      prometheus.Counter
+	losses       prometheus.Counter
 	outcomes     map[window.OutcomeStatus]prometheus.Counter
 	batchSize    prometheus.Histogram
 	decideTime   prometheus.Histogram
@@ -32,6 +40,7 @@ type Metrics struct {
 	outOfTime    prometheus.Counter
 	tooLate      prometheus.Counter
 	lag          *prometheus.GaugeVec
+	unfolded     *prometheus.GaugeVec
 	generations  prometheus.Counter
 	retries      prometheus.Counter
 	deadLettered prometheus.Counter
@@ -39,7 +48,7 @@ type Metrics struct {
 }
 
 // ruleMetrics are the counters of the rules of one ruleset, by their index.
-type ruleMetrics struct{ hits, unknown, failed []prometheus.Counter }
+type ruleMetrics struct{ hits, unknown, failed, passed []prometheus.Counter }
 
 // ofRules resolves the counters of a ruleset's rules.
 func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
@@ -50,6 +59,7 @@ func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
 		r.hits = append(r.hits, m.hits.WithLabelValues(id))
 		r.unknown = append(r.unknown, m.unknown.WithLabelValues(id))
 		r.failed = append(r.failed, m.failed.WithLabelValues(id))
+		r.passed = append(r.passed, m.passed.WithLabelValues(id))
 	}
 	return r
 }
@@ -79,7 +89,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	decisions := counter("decisions_total", "Decisions made, revision 1; repeats of stored ones not counted.", "verdict", "source")
 	for _, v := range []payment.Verdict{payment.Approve, payment.Hold, payment.Block} {
 		m.decisions[v] = map[payment.Source]prometheus.Counter{}
-		for _, s := range []payment.Source{payment.SourceRules, payment.SourceDuplicate, payment.SourceInvalid} {
+		for _, s := range payment.Sources() {
 			m.decisions[v][s] = decisions.WithLabelValues(v.String(), string(s))
 		}
 	}
@@ -90,8 +100,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.hits = counter("rule_hits_total", "Transactions for which a rule was true.", "rule")
 	m.unknown = counter("rule_unknown_total", "Transactions for which a rule met an absent value and did not fire.", "rule")
 	m.failed = counter("rule_failed_total", "Transactions for which a rule met an error and took no part.", "rule")
+	m.passed = counter("rule_passed_total", "Transactions for which a rule was switched off: disabled or snoozed, or true and exempt.", "rule")
+	m.controls = counter("controls_total", "Controls that were taken, by what they do; outages not counted.", "control")
+	for _, name := range payment.ControlNames() {
+		m.controls.WithLabelValues(name)
+	}
 	m.reloads = counter("ruleset_reloads_total", "Rulesets that were to be put in force, by what became of them.", "result")
-	for _, result := range []string{"done", "refused"} {
+	for _, result := range []string{"done", "refused", "activated", "missing"} {
 		m.reloads.WithLabelValues(result)
 	}
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
@@ -103,6 +118,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, kind := range []string{duplicateRepeat, duplicateConflict, duplicateRetry, duplicatePayment} {
 		m.duplicates[kind] = duplicates.WithLabelValues(kind)
 	}
+	m.defaults, m.degraded, m.corrections = map[cause]prometheus.Counter{}, map[string]prometheus.Counter{}, map[payment.Source]prometheus.Counter{}
+	defaults := counter("defaults_total", "Payments that got the policy's default for want of time, by what took it.", "cause")
+	for _, c := range []cause{causeBacklog, causeStore, causeRules, causeBroker, causePaused, causeLane} {
+		m.defaults[c] = defaults.WithLabelValues(string(c))
+	}
+	degraded := counter("degraded_total", "Decisions taken without something that they normally use.", "without")
+	for _, what := range payment.DegradedNames() {
+		m.degraded[what] = degraded.WithLabelValues(what)
+	}
+	corrections := counter("corrections_total", "Later revisions that correct a decision which was no real verdict, by its source.", "corrects")
+	for _, s := range []payment.Source{payment.SourceInvalid, payment.SourceDefaultDeadline, payment.SourceDefaultError} {
+		m.corrections[s] = corrections.WithLabelValues(string(s))
+	}
+	m.refolds = counter("refolded_transactions_total", "Records that were read again, because they were answered before windows could count them.").WithLabelValues()
+	m.losses = counter("store_losses_total", "Times that a server of the store was replaced, so that Kafka was read again.").WithLabelValues()
 	outcomes := counter("outcomes_total", "Outcomes received, by what became of them.", "status")
 	for status, name := range map[window.OutcomeStatus]string{window.OutcomeCounted: "counted", window.OutcomeRepeated: "repeated",
 		window.OutcomeParked: "parked", window.OutcomeIdle: "idle"} {
@@ -118,6 +148,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.tooLate = counter("arrived_late_total", "Transactions that reached Kafka after their decide_by; they count neither as answered in time nor as late.").WithLabelValues()
 	m.lag = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "lag_records", Help: "Records of a partition that are not settled yet."}, []string{"topic", "partition"})
 	reg.MustRegister(m.lag)
+	m.unfolded = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "unfolded_records", Help: "Records of a partition that are answered, and not yet counted by windows or without their real verdict."}, []string{"partition"})
+	reg.MustRegister(m.unfolded)
 	m.generations = counter("group_generations_total", "Times that this member was given partitions.").WithLabelValues()
 	m.retries = counter("broker_retries_total", "Calls to the broker that failed and were tried again.").WithLabelValues()
 	m.deadLettered = counter("dead_letters_total", "Records written to the dead-letter topic.").WithLabelValues()
@@ -142,12 +174,34 @@ func (m *Metrics) store(reg prometheus.Registerer, s window.Store) {
 	counter("store_loaded_total", "Folds that were made from a log.", func(z window.Size) int64 { return z.Loaded })
 }
 
-// decided counts a decision that the rules made.
-func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
+// health registers how the store and the clock are.
+func (m *Metrics) health(reg prometheus.Registerer, g *Gate) {
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "sluice", Name: name, Help: help}, value))
+	}
+	gauge("store_away", "1 while the store is away, so that payments are answered by what is in memory.", func() float64 {
+		if g.Store.Health().Away {
+			return 1
+		}
+		return 0
+	})
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "sluice", Name: "breaker_open_total", Help: "Times that the store went away."},
+		func() float64 { return float64(g.Store.Health().Opened) }))
+	gauge("clock_skew_seconds", "How far the time that the gate goes by is ahead of this machine's clock.", func() float64 {
+		skew, _ := g.clock.skew()
+		return skew.Seconds()
+	})
+}
+
+func (m *Metrics) setUnfolded(partition int, records int64) {
+	m.unfolded.WithLabelValues(strconv.Itoa(partition)).Set(float64(records))
+}
+
+// ruled counts what the rules found of a payment, and what they went without.
+func (m *Metrics) ruled(e *Engine, it *window.Item, d *payment.Decision) {
 	if m == nil {
 		return
 	}
-	m.verdict(d)
 	for _, i := range e.evaluator.Hits() {
 		e.counters.hits[i].Inc()
 	}
@@ -157,6 +211,12 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 	for _, i := range e.evaluator.Failed() {
 		e.counters.failed[i].Inc()
 	}
+	for _, i := range e.evaluator.Passed() {
+		e.counters.passed[i].Inc()
+	}
+	for _, what := range d.Degraded {
+		m.degraded[what].Inc()
+	}
 	if it.Late {
 		m.late.Inc()
 	}
@@ -165,11 +225,43 @@ func (m *Metrics) decided(e *Engine, it *window.Item, d *payment.Decision) {
 	}
 }
 
-func (m *Metrics) verdict(d *payment.Decision) {
-	if m != nil {
-		m.decisions[d.Verdict][d.Source].Inc()
+// said counts a first revision that was published.
+func (m *Metrics) said(a *answer) {
+	m.decisions[a.mark.Verdict][a.source].Inc()
+	if a.mark.Default {
+		m.defaults[a.why].Inc()
 	}
 }
+
+// reload counts a ruleset that was to be put in force.
+func (m *Metrics) reload(result string) {
+	if m != nil {
+		m.reloads.WithLabelValues(result).Inc()
+	}
+}
+
+// control counts a control that was taken.
+func (m *Metrics) control(c *payment.Control) {
+	if m != nil {
+		m.controls.WithLabelValues(c.Kind.String()).Inc()
+	}
+}
+
+// told counts a first revision that the watch has published.
+func (m *Metrics) told(a *answer) {
+	source := a.source // of what the front had judged
+	if a.toldAt.Default {
+		source = payment.SourceDefaultDeadline
+		m.defaults[a.why].Inc()
+	}
+	m.decisions[a.toldAt.Verdict][source].Inc()
+}
+
+// corrected counts a later revision.
+func (m *Metrics) corrected(a *answer) { m.corrections[a.corrects].Inc() }
+
+// refolded counts records that a folder has made good.
+func (m *Metrics) refolded(n int) { m.refolds.Add(float64(n)) }
 
 func (m *Metrics) repeated() {
 	if m != nil {
@@ -191,6 +283,13 @@ func (m *Metrics) refuse(r *payment.Refusal) {
 		m.duplicate(duplicateConflict)
 	}
 	m.deadLettered.Inc()
+}
+
+// refuseAll counts dead letters by the reason in their headers.
+func (m *Metrics) refuseAll(letters []broker.Message) {
+	for i := range letters {
+		m.refuse(&payment.Refusal{Reason: payment.Reason(letters[i].Headers[0].Value)})
+	}
 }
 
 func (m *Metrics) setLag(topic string, partition int, records int64) {

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
@@ -44,12 +46,21 @@ func (d *OutcomeDecoder) Take(ctx context.Context, topic string, records []broke
 			refuse(r, refusal)
 			continue
 		}
-		d.items[i] = window.OutcomeItem{Outcome: o, Since: since, Known: d.gate.Ledger.Known(key.Tx(o.TransactionID)),
+		// What was decided and stands in no log may come into one yet: a store that has
+		// lost its end is filled again. What was refused never does.
+		decided, _ := d.gate.Ledger.Find(key.Tx(o.TransactionID))
+		d.items[i] = window.OutcomeItem{Outcome: o, Since: since, Known: decided.Invalid,
 			Source: window.Source{Topic: topic, Partition: int32(r.Partition), Offset: r.Offset, Key: r.Key, Value: r.Value}}
 		d.list = append(d.list, &d.items[i])
 	}
 	if err := d.gate.Store.Outcomes(ctx, d.list); err != nil {
 		return fmt.Errorf("append outcomes to the entities' logs: %w", err)
+	}
+	for _, it := range d.list {
+		if it.Status != window.OutcomeRepeated {
+			m, _ := d.gate.Ledger.Find(key.Tx(it.Outcome.TransactionID))
+			d.gate.Notices.Happened(it.Outcome, string(it.Source.Key), m.Latest)
+		}
 	}
 	if m := d.gate.Metrics; m != nil {
 		for _, it := range d.list {
@@ -91,7 +102,9 @@ type outcomeLane struct {
 	from      int64
 	cursor    *cursor
 	pace      *pace
-	paced     int // the partition as pace counts it
+	paced     int          // the partition as pace counts it
+	metadata  string       // of the last commit
+	back      atomic.Int64 // 1 + the offset to read again from, because the store has lost something; 0: none
 }
 
 // run works until ctx ends; a fetched batch is always settled.
@@ -99,6 +112,10 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 	decoder := l.gate.NewOutcomeDecoder()
 	var buffer broker.FetchBuffer
 	for next := l.from; ; {
+		if to := l.back.Swap(0); to > 0 && to-1 < next {
+			next = to - 1
+			l.cursor.restart(next)
+		}
 		got, err := l.conn.Fetch(ctx, broker.FetchRequest{Topic: l.topics.Outcomes, Partition: l.partition, Offset: next}, &buffer)
 		if ctx.Err() != nil {
 			return nil
@@ -111,17 +128,21 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 			return err
 		}
 		var refused []broker.Message
-		if err := decoder.Take(drain, l.topics.Outcomes, got.Records, func(r *broker.Record, why *payment.Refusal) {
-			refused = append(refused, deadLetter(l.topics.Outcomes, r, why))
-			l.gate.Metrics.refuse(why)
-		}); err != nil {
-			return err
+		err = l.gate.untilBack(ctx, func() error {
+			refused = refused[:0]
+			return decoder.Take(drain, l.topics.Outcomes, got.Records, func(r *broker.Record, why *payment.Refusal) {
+				refused = append(refused, deadLetter(l.topics.Outcomes, r, why))
+			})
+		})
+		if err != nil {
+			return unlessOver(ctx, err)
 		}
+		l.gate.Metrics.refuseAll(refused)
 		if err := produceDeadLetters(drain, l.conn, l.topics.DeadLetters, refused); err != nil {
 			return err
 		}
 		if len(got.Records) > 0 {
-			l.cursor.settled(got.Next, -1, l.gate.Store.Written())
+			l.cursor.settle(l.cursor.begin(got.Next, 0), false, true, l.gate.Store.Written())
 		}
 		next = got.Next
 		upTo, caughtUp := farAhead, next >= got.HighWater
@@ -129,9 +150,7 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 			upTo = l.gate.kafkaTime(&got.Records[n-1])
 		}
 		if caughtUp || len(got.Records) > 0 {
-			if err := l.pace.noted(drain, l.paced, upTo, caughtUp); err != nil {
-				return err
-			}
+			l.pace.noted(l.paced, upTo, caughtUp)
 		}
 		l.gate.Metrics.setLag(l.topics.Outcomes, l.partition, got.HighWater-next)
 	}
@@ -157,8 +176,23 @@ func giveUpOutcomes(ctx context.Context, g *Gate, conn *broker.Conn, topics *Top
 			}
 			return produceDeadLetters(ctx, conn, topics.DeadLetters, messages)
 		})
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, window.ErrAway) {
 			return err
+		}
+	}
+}
+
+// untilBack does something again as long as the store is away.
+func (g *Gate) untilBack(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if !errors.Is(err, window.ErrAway) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookAgain):
 		}
 	}
 }

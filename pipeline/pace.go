@@ -3,9 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"maps"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,12 +11,12 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
-// After an outage partitions are read at different speeds, and a payment would
-// be decided before earlier ones of the same payee that stand in a partition
-// further back. So records past their deadline are taken in slices of event
-// time: a lane notes those of a slice in the logs, waits until every other
-// partition has noted its own, and only then looks at the windows. What waits is
-// late already; a record that can still be answered in time never does.
+// After an outage partitions are read at different speeds, and the verdict on a
+// payment would be made before earlier ones of the same payee are known that
+// stand in a partition further back. So the folders of lanes take records in
+// slices of event time: a folder notes those of a slice in the logs, waits until
+// every other partition has noted its own, and only then looks at the windows.
+// What waits has its answer already; the fronts of lanes never do.
 //
 // A partition that is read to its end is infinitely far, and so is a lane that
 // waits for another; the owner of one that says nothing is waited for only up to
@@ -39,6 +37,7 @@ type pace struct {
 	remote map[int]window.Progress
 	asked  time.Time     // when remote was read
 	moved  chan struct{} // closed when local progress changes
+	news   chan struct{} // of capacity 1: some progress is untold
 	behind bool
 }
 
@@ -46,7 +45,8 @@ type pace struct {
 type progress struct {
 	noted    payment.Time // everything before it is in the logs
 	caughtUp bool
-	told     time.Time // when the other members were told
+	deferred bool // its folder is at work: what the front says does not count
+	untold   bool // the other members do not know
 }
 
 const farAhead = payment.Time(math.MaxInt64)
@@ -57,6 +57,9 @@ type Shared interface {
 	// First makes each decision the first of its transaction, unless there is one:
 	// then winners[i] is that one.
 	First(ctx context.Context, hashes []window.TxHash, decisions [][]byte) (winners [][]byte, err error)
+	// Stand makes each decision the first of its transaction, whatever was there:
+	// it stands on the topic.
+	Stand(ctx context.Context, hashes []window.TxHash, decisions [][]byte) error
 	// SetProgress and Progress tell members of each other's partitions.
 	SetProgress(ctx context.Context, partition int, p window.Progress) error
 	Progress(ctx context.Context) (map[int]window.Progress, error)
@@ -64,7 +67,7 @@ type Shared interface {
 
 func newPace(partitions int, c *WindowConfig, patience time.Duration, now func() payment.Time, shared Shared) *pace {
 	return &pace{partitions: partitions, slice: c.Slice, behindBy: c.Behind, patience: patience, now: now, shared: shared,
-		began: time.Now(), local: map[int]*progress{}, moved: make(chan struct{})}
+		began: time.Now(), local: map[int]*progress{}, moved: make(chan struct{}), news: make(chan struct{}, 1)}
 }
 
 // join makes a partition one whose progress counts. Until it says otherwise it
@@ -81,32 +84,69 @@ func (p *pace) sliceEnd(t payment.Time) payment.Time {
 	return (t/s + 1) * s
 }
 
-// noted says that a partition has noted everything before a time; caught up, it
-// has read all there is.
-func (p *pace) noted(ctx context.Context, partition int, t payment.Time, caughtUp bool) error {
+// noted says that the front of a partition has noted everything before a time;
+// caught up, it has read all there is. It does not count while its folder is at work.
+func (p *pace) noted(partition int, t payment.Time, caughtUp bool) {
+	p.set(partition, func(l *progress) {
+		if !l.deferred {
+			l.noted, l.caughtUp = t, caughtUp
+		}
+	})
+}
+
+// deferTo says that something is left to the folder of a partition, with event
+// times from one on.
+func (p *pace) deferTo(partition int, t payment.Time) {
+	p.set(partition, func(l *progress) {
+		if !l.deferred {
+			l.noted = t
+		}
+		l.noted, l.caughtUp, l.deferred = min(l.noted, t), false, true
+	})
+}
+
+// folded says that the folder of a partition has noted everything before a time.
+func (p *pace) folded(partition int, t payment.Time) {
+	p.set(partition, func(l *progress) { l.noted = t })
+}
+
+// healed says that nothing is left to the folder of a partition.
+func (p *pace) healed(partition int) {
+	p.set(partition, func(l *progress) {
+		if l.deferred {
+			l.noted, l.caughtUp, l.deferred = farAhead, true, false
+		}
+	})
+}
+
+// set changes the progress of a partition. The lanes of this process see it at
+// once; keepTelling tells the other members, and waits for the store alone.
+func (p *pace) set(partition int, change func(*progress)) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	l := p.local[partition]
-	changed := l.noted != t || l.caughtUp != caughtUp
-	tell := p.shared != nil && (changed && (!caughtUp || !l.caughtUp) || time.Since(l.told) > p.patience/4)
-	if changed {
-		l.noted, l.caughtUp = t, caughtUp
+	before := *l
+	change(l)
+	if l.noted != before.noted || l.caughtUp != before.caughtUp {
 		close(p.moved)
 		p.moved = make(chan struct{})
+		l.untold = l.untold || !l.caughtUp || !before.caughtUp
 	}
 	p.behind = p.isBehind()
-	p.mu.Unlock()
-	if !tell {
-		return nil
+	if l.untold && p.shared != nil {
+		select {
+		case p.news <- struct{}{}:
+		default:
+		}
 	}
-	return p.tell(ctx, partition)
 }
 
 // tell lets the other members know how far a partition is.
 func (p *pace) tell(ctx context.Context, partition int) error {
 	p.mu.Lock()
 	l := p.local[partition]
-	l.told = time.Now()
-	said := window.Progress{Noted: l.noted, CaughtUp: l.caughtUp, At: payment.TimeOf(l.told)}
+	l.untold = false
+	said := window.Progress{Noted: l.noted, CaughtUp: l.caughtUp, At: payment.TimeOf(time.Now())}
 	p.mu.Unlock()
 	return p.shared.SetProgress(ctx, partition, said)
 }
@@ -164,7 +204,7 @@ func (p *pace) await(ctx context.Context, partition int, until payment.Time) err
 			return errOver
 		case <-moved:
 		case <-tick.C:
-			if err := p.ask(ctx); err != nil {
+			if err := p.ask(ctx); err != nil && !errors.Is(err, window.ErrAway) {
 				return err
 			}
 		}
@@ -223,31 +263,48 @@ func (p *pace) ask(ctx context.Context) error {
 	return nil
 }
 
-// keepTelling lets the other members know now and then that the lanes are alive,
-// and hears of theirs.
+// keepTelling lets the other members know how far the lanes are, and now and then
+// that they are alive, and hears of theirs. While the store is away nobody hears
+// anything.
 func (p *pace) keepTelling(ctx context.Context) error {
 	tick := time.NewTicker(p.patience / 8)
 	defer tick.Stop()
 	for {
+		all := false
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-p.news:
 		case <-tick.C:
+			all = true
 		}
+		var due []int
 		p.mu.Lock()
-		partitions := slices.Collect(maps.Keys(p.local))
+		for partition, l := range p.local {
+			if all || l.untold {
+				due = append(due, partition)
+			}
+		}
 		p.behind = p.isBehind()
 		p.mu.Unlock()
-		for _, partition := range partitions {
-			if p.shared == nil {
-				break
-			}
-			if err := p.tell(ctx, partition); err != nil && ctx.Err() == nil {
-				return err
-			}
+		err := p.tellOf(ctx, due)
+		if err == nil && all {
+			err = p.ask(ctx)
 		}
-		if err := p.ask(ctx); err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, window.ErrAway) {
 			return err
 		}
 	}
+}
+
+func (p *pace) tellOf(ctx context.Context, partitions []int) error {
+	if p.shared == nil {
+		return nil
+	}
+	for _, partition := range partitions {
+		if err := p.tell(ctx, partition); err != nil {
+			return err
+		}
+	}
+	return nil
 }

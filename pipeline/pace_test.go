@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"math"
 	"testing"
 	"time"
 
@@ -29,10 +28,33 @@ func TestBacklogDoesNotHoldUpARebalance(t *testing.T) {
 	if err := <-waited; !errors.Is(err, errOver) {
 		t.Errorf("error %v; want %v", err, errOver)
 	}
-	if err := p.noted(context.Background(), 1, math.MaxInt64, true); err != nil {
-		t.Fatal(err)
-	}
+	p.noted(1, farAhead, true)
 	if err := p.await(context.Background(), 0, 1); err != nil {
 		t.Errorf("what need not wait is decided still: %v", err)
+	}
+}
+
+// While its folder is at work, a partition is as far as that, whatever its front says.
+func TestAPartitionIsAsFarAsItsFolder(t *testing.T) {
+	p := newPace(2, &WindowConfig{Slice: time.Second, Behind: time.Minute}, time.Minute, func() payment.Time { return 1000 * 1e9 }, nil)
+	p.join(0)
+	p.join(1)
+	p.noted(0, farAhead, true)
+	if !p.reached(1, 50) || p.Behind() {
+		t.Fatal("a partition that has read all there is holds up another one")
+	}
+	p.deferTo(0, 40)
+	p.noted(0, farAhead, true)
+	if p.reached(1, 50) || !p.Behind() {
+		t.Fatal("what was left to a folder is not waited for, or nobody is told")
+	}
+	p.deferTo(0, 30) // an earlier one
+	p.folded(0, 60)
+	if !p.reached(1, 50) || p.reached(1, 61) {
+		t.Fatal("a partition is not as far as its folder")
+	}
+	p.healed(0)
+	if !p.reached(1, 61) || p.Behind() {
+		t.Fatal("a partition whose folder has nothing left holds up another one")
 	}
 }

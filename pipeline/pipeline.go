@@ -14,7 +14,9 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
@@ -30,19 +32,29 @@ type Gate struct {
 	// reading over a micro-batch, and for writing by Use.
 	inForce  sync.RWMutex
 	Rules    *rules.Ruleset
+	Controls Controls                      // what people change at run time
+	newest   atomic.Pointer[rules.Ruleset] // Rules, for those who must not wait for inForce; nil: as it was at the start
 	Store    window.Store
 	Shared   Shared // the store, where several members use it; nil else
 	Ledger   *ledger.Index
+	Holds    *ledger.Holds // what may get a later revision; nil in a replay, which has its own
 	Limits   payment.Limits
 	Evidence Evidence
 	// Now is the member's clock. Without it, as in a replay, time is what the
 	// records say and nothing else.
-	Now func() payment.Time
+	Now   func() payment.Time
+	clock *clock // what Now reads; nil where that needs no looking after
 	// Earlier reads the bytes of a decision that the ledger has only by its place;
 	// errForgotten where nobody has them any more.
 	Earlier func(context.Context, window.Mark) ([]byte, error)
 	Metrics *Metrics
 	Log     *slog.Logger
+	// How people are told; nil tells nobody.
+	Alerts   *Alerts
+	Watchdog *Watchdog
+	Notices  *Notices
+
+	outages outageMarks
 }
 
 // Evidence says which decisions carry the values that they rest on.
@@ -72,13 +84,15 @@ func ParseEvidence(name string) (Evidence, error) {
 // Engine decides micro-batches for one lane. It owns what the steps reuse.
 type Engine struct {
 	gate      *Gate
-	pace      *pace // of backlogs; nil in a replay
-	partition int   // as pace counts them
+	stage     atomic.Uint32 // where decide is, for the watch to say what held it up
+	pace      *pace         // of backlogs; nil in a replay
+	partition int           // as pace counts them
 	rules     *rules.Ruleset
 	counters  ruleMetrics
 	evaluator *rules.Evaluator
-	features  []string       // full names, by slot
-	since     []payment.Time // by slot: from when on its logs are whole; notAsked: not asked for in this batch
+	overrides *rules.Overrides // of the present micro-batch
+	features  []string         // full names, by slot
+	since     []payment.Time   // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
 	repeats   rules.Duplicate      // scratch of duplicate
@@ -97,6 +111,7 @@ func (g *Gate) NewEngine() *Engine {
 
 // use makes the engine ready for the ruleset in force, if it is not.
 func (e *Engine) use() {
+	e.overrides = e.gate.Controls.Overrides()
 	if e.rules == e.gate.Rules {
 		return
 	}
@@ -120,6 +135,14 @@ func (e *Engine) sinceOf(slot int) payment.Time {
 	return e.since[slot]
 }
 
+// ruleset is the one in force, without waiting for anybody.
+func (g *Gate) ruleset() *rules.Ruleset {
+	if rs := g.newest.Load(); rs != nil {
+		return rs
+	}
+	return g.Rules
+}
+
 // Decide takes records of one partition through all steps up to the bytes that
 // are to be published, in b. It stops before a transaction that another lane is
 // deciding at this moment: then n is less than len(records), and wait is closed
@@ -127,18 +150,25 @@ func (e *Engine) sinceOf(slot int) payment.Time {
 // Its claims stand then, since nobody may decide its transactions before it is
 // known what became of them: Ledger.Clear ends them.
 func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) (n int, wait <-chan struct{}, err error) {
+	e.gate.Decode(records, b)
+	return e.decide(ctx, b, 0)
+}
+
+// decide is Decide for a batch that was decoded, from one of its answers on.
+func (e *Engine) decide(ctx context.Context, b *Batch, from int) (n int, wait <-chan struct{}, err error) {
 	e.gate.inForce.RLock()
 	defer e.gate.inForce.RUnlock()
 	e.use()
 	for i := range e.since {
 		e.since[i] = notAsked
 	}
-	b.reset(len(records), e.gate.Limits)
-	for i := range records {
-		e.decode(&records[i], b.add(records[i].Key), b)
+	b.part(from)
+	e.at(stageLookUp)
+	for i := from; i < len(b.answers); i++ {
+		b.marks = append(b.marks, b.answers[i].mark)
 	}
 	e.gate.Ledger.LookAhead(b.marks)
-	for n < len(records) && wait == nil {
+	for n = from; n < len(b.answers) && wait == nil; {
 		if wait, err = e.lookUp(ctx, &b.answers[n], b); err != nil {
 			return n, nil, err
 		}
@@ -146,10 +176,10 @@ func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) 
 			n++
 		}
 	}
-	b.answers = b.answers[:n]
 	if err = e.decideFresh(ctx, b); err == nil {
-		err = e.repeat(ctx, b)
+		err = e.repeat(ctx, b, b.answers[from:n])
 	}
+	e.at(stageNone)
 	return n, wait, err
 }
 
@@ -157,37 +187,38 @@ func (e *Engine) Decide(ctx context.Context, records []broker.Record, b *Batch) 
 // those that the journal had lost through windows.
 func (e *Engine) decideFresh(ctx context.Context, b *Batch) error {
 	for at := 0; at < len(b.fresh); {
-		n, err := e.backlog(ctx, b, at)
+		n, err := e.decideNow(ctx, b, at)
 		if err != nil {
 			return err
-		}
-		if n == 0 {
-			if n, err = e.decideNow(ctx, b, at); err != nil {
-				return err
-			}
 		}
 		at += n
 	}
 	return e.first(ctx, b.invalid, b)
 }
 
-// decideNow decides those of b.fresh from a place on that can be answered in
-// time, and returns how many they were.
+// decideNow decides those of b.fresh from a place on, and returns how many they were.
 func (e *Engine) decideNow(ctx context.Context, b *Batch, at int) (n int, err error) {
-	apart := e.gate.Store.ReadsVerdicts() // of one entity each must see the verdict on the one before it
-	clear(e.together)
-	for at+n < len(b.fresh) && (n == 0 || e.pace == nil || !e.overdue(b.of[at+n])) && (!apart || e.apart(b.fresh[at+n].Tx)) {
-		n++
+	n = len(b.fresh) - at
+	if e.gate.Store.ReadsVerdicts() { // of one entity each must see the verdict on the one before it
+		clear(e.together)
+		for n = 0; at+n < len(b.fresh) && e.apart(b.fresh[at+n].Tx); n++ {
+		}
 	}
-	if err := e.gate.Store.Append(ctx, b.fresh[at:at+n]); err != nil {
+	items := b.fresh[at : at+n]
+	e.at(stageStore)
+	err = e.gate.Store.Append(ctx, items)
+	if errors.Is(err, window.ErrAway) {
+		e.gate.Store.Peek(items)
+		b.deferred, err = true, nil
+		return n, e.judgeAll(ctx, b.of[at:at+n], b, true)
+	}
+	if err != nil {
 		return n, fmt.Errorf("append to the entities' logs: %w", err)
 	}
 	if e.pace != nil { // a partition whose payments are answered in time is not waited for
-		if err := e.pace.noted(ctx, e.partition, farAhead, true); err != nil {
-			return n, err
-		}
+		e.pace.noted(e.partition, farAhead, true)
 	}
-	return n, e.judgeAll(ctx, b.of[at:at+n], b)
+	return n, e.judgeAll(ctx, b.of[at:at+n], b, false)
 }
 
 // apart tells whether a transaction shares no entity with those it was asked of
@@ -219,13 +250,21 @@ type entityKey struct {
 	key uint64
 }
 
-// judgeAll decides those whose windows have been read.
-func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch) error {
+// judgeAll decides those whose windows have been read; away tells that they were
+// only seen in memory.
+func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch, away bool) error {
+	e.at(stageRules)
 	for _, a := range step {
-		if a.decide {
-			e.judge(a, b)
+		if a.decide || a.corrects != "" {
+			e.judge(a, b, away)
 		}
 	}
+	if away {
+		e.tellBlocks(step, b)
+		b.unagreed = b.unagreed || e.gate.Shared != nil
+		return nil // the folder notes the rest when the store is back
+	}
+	e.at(stageStore)
 	if err := e.first(ctx, step, b); err != nil {
 		return err
 	}
@@ -234,36 +273,42 @@ func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch) error {
 }
 
 // first lets each decision be the first of its transaction, among all members.
-// Where another one was there before, that one is the answer.
+// Where another one was there before, that one is the answer. Without a word from
+// the store a decision stands all the same: behind the fence nobody else writes
+// there, and the store hears of it later.
 func (e *Engine) first(ctx context.Context, step []*answer, b *Batch) error {
 	if e.gate.Shared == nil {
 		return nil
 	}
-	hashes, decisions := b.hashes[:0], b.decisions[:0]
+	hashes, decisions, asked := b.hashes[:0], b.decisions[:0], b.asked[:0]
 	for _, a := range step {
-		if a.decide {
-			hashes, decisions = append(hashes, a.mark.Tx), append(decisions, b.decision(a))
+		if a.decide && a.state.Load() == judged {
+			hashes, decisions, asked = append(hashes, a.mark.Tx), append(decisions, a.bytes), append(asked, a)
 		}
 	}
-	b.hashes, b.decisions = hashes, decisions
+	b.hashes, b.decisions, b.asked = hashes, decisions, asked
 	if len(hashes) == 0 {
 		return nil
 	}
 	winners, err := e.gate.Shared.First(ctx, hashes, decisions)
+	if errors.Is(err, window.ErrAway) {
+		b.unagreed = true
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("ask the store who was first: %w", err)
 	}
-	i := 0
-	for _, a := range step {
-		if !a.decide {
+	for i, a := range asked {
+		if winners[i] == nil {
 			continue
 		}
-		if w := winners[i]; w != nil {
-			if err := e.giveWay(a, w, b); err != nil {
-				return err
-			}
+		if !a.move(judged, taken) {
+			b.unagreed = true // time was up, and the watch has said what was decided here
+			continue
 		}
-		i++
+		if err := e.giveWay(a, winners[i], b); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -275,30 +320,20 @@ func (e *Engine) giveWay(a *answer, decision []byte, b *Batch) error {
 		return fmt.Errorf("the store's decision of a transaction: %w", err)
 	}
 	e.gate.Metrics.repeated()
+	if earlier.Default {
+		b.deferred = true // its real verdict is made where it stands, and here if that is the only place
+	}
 	if own := a.mark; earlier.Fingerprint != own.Fingerprint {
 		a.refusal = &payment.Refusal{Reason: payment.ReasonIDConflict, Field: "transaction_id"}
-		a.decide, a.from, a.to = false, 0, 0
+		a.decide, a.bytes = false, nil
 		return nil
 	}
 	if !earlier.Invalid && a.refusal != nil && (a.refusal.Reason == payment.ReasonOlderThanLedger || a.refusal.Reason == payment.ReasonFutureTime) {
 		a.refusal = nil
 	}
 	a.mark = earlier
-	a.from = len(b.out)
-	b.out = append(b.out, decision...)
-	a.to = len(b.out)
+	b.copyIn(a, decision)
 	return nil
-}
-
-// decode reads one record. A refused one keeps what could be read of it.
-func (e *Engine) decode(r *broker.Record, a *answer, b *Batch) {
-	a.kafkaTime = e.gate.kafkaTime(r)
-	a.refusal = b.decoder.Transaction(r.Value, a.kafkaTime, &a.tx)
-	a.summary = payment.SummaryOf(&a.tx)
-	if a.tx.Identified() {
-		a.mark.Tx = e.gate.Store.Key().Tx(a.tx.ID)
-		b.marks = append(b.marks, a.mark)
-	}
 }
 
 // kafkaTime is a record's timestamp, cut back to the member's clock where it is
@@ -315,22 +350,43 @@ func (g *Gate) kafkaTime(r *broker.Record) payment.Time {
 	return t
 }
 
+// justWritten tells the clock of records that came while a lane had read all
+// there was.
+func (g *Gate) justWritten(records []broker.Record) {
+	if g.clock == nil {
+		return
+	}
+	for i := range records {
+		g.clock.fresh(payment.Time(min(records[i].Time, math.MaxInt64/int64(time.Millisecond))) * 1e6)
+	}
+}
+
 // lookUp asks the ledger whether the transaction was decided before, and claims
 // it if not. wait is not nil when another lane has claimed it.
 func (e *Engine) lookUp(ctx context.Context, a *answer, b *Batch) (wait <-chan struct{}, err error) {
 	if !a.tx.Identified() {
 		return nil, nil
 	}
-	key := e.gate.Store.Key()
-	a.mark.Fingerprint, a.mark.Invalid = ledger.Fingerprint(key, &a.summary), a.refusal != nil
+	a.mark.Fingerprint, a.mark.Invalid, a.mark.EventTime = ledger.Fingerprint(e.gate.Store.Key(), &a.summary), a.refusal != nil, a.tx.EventTime
 	earlier, found, by := e.gate.Ledger.Claim(a.mark.Tx, b.claims)
 	switch {
+	case found && a.again && earlier.Invalid && !earlier.Revised && a.refusal == nil:
+		a.mark.Partition, a.mark.Offset = earlier.Partition, earlier.Offset
+		a.corrects = payment.SourceInvalid
+		e.take(a, b)
 	case found:
 		a.compare(earlier)
 		if !a.repeat || earlier.Invalid {
 			break
 		}
+		if earlier.Default && !earlier.Revised {
+			b.deferred = true // there, or here, its folder makes the real verdict
+			break
+		}
 		held, err := e.gate.Store.Holds(ctx, a.mark.Tx)
+		if errors.Is(err, window.ErrAway) {
+			b.deferred, held, err = true, true, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("look for a transaction in the logs: %w", err)
 		}
@@ -338,19 +394,36 @@ func (e *Engine) lookUp(ctx context.Context, a *answer, b *Batch) (wait <-chan s
 			e.take(a, b) // its decision is known, and the logs had lost its entry: windows count it now
 		}
 	case by == b.claims:
-		a.repeatOf = b.index(a.mark.Tx)
-		a.compare(b.answers[a.repeatOf].mark)
+		if a.repeatOf = b.index(a.mark.Tx); a.repeatOf >= 0 {
+			a.compare(b.answers[a.repeatOf].mark)
+		}
 	case by != nil:
 		return by.Done(), nil
-	case a.refusal == nil:
+	case e.gate.uncertain(a):
+		e.gate.Ledger.Unclaim(a.mark.Tx, b.claims)
+		b.deferred, b.unanswered = true, true
+	case a.refusal != nil:
 		a.decide = true
-		e.take(a, b)
-	default:
-		a.decide = true
+		a.state.Store(deciding)
 		e.block(a, b)
 		b.invalid = append(b.invalid, a)
+	case e.overdue(a):
+		a.decide, b.deferred = true, true
+		a.state.Store(deciding)
+		e.giveDefault(a, b)
+		b.invalid = append(b.invalid, a)
+	default:
+		a.decide = true
+		a.state.Store(deciding)
+		e.take(a, b)
 	}
 	return nil, nil
+}
+
+// uncertain tells that nobody can say now whether a transaction was decided
+// before: it is old, and the store that would know is away.
+func (g *Gate) uncertain(a *answer) bool {
+	return g.Shared != nil && !g.Ledger.Complete(a.tx.EventTime) && g.Store.Health().Away
 }
 
 // take puts a transaction among those that windows are to count.
@@ -391,34 +464,60 @@ func (e *Engine) show(ctx context.Context, step []*answer, b *Batch) error {
 	if len(b.marks) == 0 {
 		return nil
 	}
-	if err := e.gate.Store.Decided(ctx, b.marks); err != nil {
+	err := e.gate.Store.Decided(ctx, b.marks)
+	if errors.Is(err, window.ErrAway) {
+		b.deferred, err = true, nil
+	}
+	if err != nil {
 		return fmt.Errorf("note verdicts in the entities' logs: %w", err)
 	}
 	return nil
 }
 
-// judge evaluates the rules, forms the verdict, and writes the decision.
-func (e *Engine) judge(a *answer, b *Batch) {
+// judge evaluates the rules, forms the verdict, and writes the decision; away
+// tells that the windows were only seen in memory.
+func (e *Engine) judge(a *answer, b *Batch, away bool) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Duplicate: e.duplicate(a, b), Hash: e.hash}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Duplicate: e.duplicate(a, b), Hash: e.hash, Overrides: e.overrides}
+	if away {
+		in.Without = it.Without
+	}
 	e.evaluator.Decide(&in, d)
-	e.describe(a, d)
-	d.DecideBy = e.deadline(a)
+	e.gate.describe(a, d)
+	if away {
+		if it.Stale {
+			d.Degraded = append(d.Degraded, payment.DegradedStale)
+		}
+		if slices.Contains(it.Without, true) {
+			d.Degraded = append(d.Degraded, payment.DegradedNoFeatures)
+		}
+		if e.gate.Shared != nil {
+			d.Degraded = append(d.Degraded, payment.DegradedUnshared)
+		}
+	}
 	if it.Late {
 		d.Degraded = append(d.Degraded, payment.DegradedLate)
 	}
-	if e.pace != nil && e.pace.Behind() && !e.overdue(a) {
+	if e.pace != nil && a.corrects == "" && e.pace.Behind() {
 		d.Degraded = append(d.Degraded, payment.DegradedBehind)
 	}
 	if e.gate.wantsEvidence(d) {
-		e.attach(it, d)
+		e.attach(it, d, away)
 	} else {
-		d.Evidence.Unknown, d.Evidence.Failed = d.Evidence.Unknown[:0], d.Evidence.Failed[:0]
+		d.Evidence.Clear()
 	}
-	e.gate.Metrics.decided(e, it, d)
+	e.gate.Metrics.ruled(e, it, d)
+	if a.corrects != "" {
+		b.correct(a, d)
+		return
+	}
+	e.gate.Watchdog.Saw(d)
 	b.write(a, d)
+	if !a.move(deciding, judged) {
+		a.corrects = payment.SourceDefaultDeadline // the watch has given the default meanwhile
+	}
 }
 
 // block answers a payment that cannot be used but can be identified.
@@ -429,18 +528,20 @@ func (e *Engine) block(a *answer, b *Batch) {
 	d.Reasons = append(d.Reasons, payment.DecisionReason{Code: "INVALID", Detail: a.refusal.Error()})
 	d.PayerCode = "INVALID_REQUEST"
 	d.Versions.Rules = e.rules.Hash()
-	e.describe(a, d)
-	e.gate.Metrics.verdict(d)
+	e.gate.describe(a, d)
+	d.DecideBy = a.tx.DecideBy
+	e.gate.Watchdog.Saw(d)
 	b.write(a, d)
+	a.state.Store(judged)
 }
 
 // describe fills in what a decision repeats of its transaction, and the times.
-func (e *Engine) describe(a *answer, d *payment.Decision) {
+func (g *Gate) describe(a *answer, d *payment.Decision) {
 	d.TransactionID, d.Transaction = a.tx.ID, a.summary
-	d.EventTime, d.DecideBy = a.tx.EventTime, a.tx.DecideBy
+	d.EventTime, d.DecideBy = a.tx.EventTime, a.deadline
 	d.ReceivedAt, d.DecidedAt = a.kafkaTime, a.kafkaTime
-	if e.gate.Now != nil {
-		d.DecidedAt = e.gate.Now()
+	if g.Now != nil {
+		d.DecidedAt = g.Now()
 	}
 }
 
@@ -462,13 +563,13 @@ func (g *Gate) wantsEvidence(d *payment.Decision) bool {
 }
 
 // attach adds the features that are present and the positions that they were read at.
-func (e *Engine) attach(it *window.Item, d *payment.Decision) {
+func (e *Engine) attach(it *window.Item, d *payment.Decision, away bool) {
 	for i := range it.Values {
 		if k := it.Values[i].Kind(); k != payment.Absent && k != payment.Ref {
 			d.Evidence.Features = append(d.Evidence.Features, payment.NamedValue{Name: e.features[i], Value: it.Values[i]})
 		}
 	}
-	if it.Late {
+	if it.Late || away {
 		return
 	}
 	for _, a := range it.Approximate {
@@ -484,17 +585,16 @@ func (e *Engine) attach(it *window.Item, d *payment.Decision) {
 // errForgotten says that the topic no longer holds a decision.
 var errForgotten = errors.New("the ledger's topic no longer holds the decision")
 
-// repeat gives those that were decided before their stored bytes again.
-func (e *Engine) repeat(ctx context.Context, b *Batch) error {
-	for i := range b.answers {
-		a := &b.answers[i]
-		if !a.repeat {
+// repeat gives those of a part that were decided before their stored bytes again.
+func (e *Engine) repeat(ctx context.Context, b *Batch, part []answer) error {
+	for i := range part {
+		a := &part[i]
+		if !a.repeat || a.wasTold() {
 			continue
 		}
 		e.gate.Metrics.repeated()
 		if a.repeatOf >= 0 {
-			a.from, a.to = b.answers[a.repeatOf].from, b.answers[a.repeatOf].to
-			a.mark.Verdict = b.answers[a.repeatOf].mark.Verdict
+			a.bytes, a.mark.Verdict = b.answers[a.repeatOf].bytes, b.answers[a.repeatOf].mark.Verdict
 			continue
 		}
 		stored, ok := e.gate.Ledger.Recent(a.mark.Tx)
@@ -509,9 +609,7 @@ func (e *Engine) repeat(ctx context.Context, b *Batch) error {
 				return fmt.Errorf("read the decision of %d/%d again: %w", a.mark.Partition, a.mark.Offset, err)
 			}
 		}
-		a.from = len(b.out)
-		b.out = append(b.out, stored...)
-		a.to = len(b.out)
+		b.copyIn(a, stored)
 	}
 	return nil
 }

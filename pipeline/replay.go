@@ -25,6 +25,8 @@ type Replay struct {
 	Evidence Evidence
 	Limits   payment.Limits
 	Windows  WindowConfig
+	// RulesKept is the folder of the rulesets that a control may activate; "" for none.
+	RulesKept string
 	// Until ends the replay before the first record with a later event time; 0: never.
 	Until payment.Time
 	// Decisions is where decisions go, a line each; it is read again where a
@@ -47,8 +49,11 @@ type ReplaySummary struct {
 	Verdicts map[string]int64 // decisions by verdict, repeats included
 	Refused  map[payment.Reason]int64
 	Outcomes map[window.OutcomeStatus]int64
-	Passed   int64        // reviews, which do not act yet
-	At       payment.Time // Kafka time of the last record
+	Reviews  int64            // that were used, or changed no verdict and need not
+	Ended    map[string]int64 // holds by how they ended: released, rejected, step_up_passed, step_up_failed, expired
+	Open     int              // holds at the end
+	Missing  string           // hash of the last ruleset that a control activated and that is not in RulesKept
+	At       payment.Time     // Kafka time of the last record
 }
 
 // endOfTime is 2200-01-01T00:00:00Z; no payment is later.
@@ -63,6 +68,7 @@ type replaying struct {
 	gate     *Gate
 	engine   *Engine
 	outcomes *OutcomeDecoder
+	holds    *replayedHolds
 	peek     payment.Decoder
 	batch    Batch
 	records  []broker.Record // transactions that are not decided yet
@@ -80,10 +86,13 @@ func (p *Replay) Run(ctx context.Context, r io.Reader) (ReplaySummary, error) {
 	}
 	run := &replaying{Replay: p, out: bufio.NewWriterSize(p.Decisions, 1<<20),
 		peek: payment.Decoder{Limits: p.Limits},
-		sum:  ReplaySummary{Verdicts: map[string]int64{}, Refused: map[payment.Reason]int64{}, Outcomes: map[window.OutcomeStatus]int64{}}}
+		sum:  ReplaySummary{Verdicts: map[string]int64{}, Refused: map[payment.Reason]int64{}, Outcomes: map[window.OutcomeStatus]int64{}, Ended: map[string]int64{}}}
 	run.gate = &Gate{Rules: p.Rules, Store: store, Ledger: ledger.New(64<<20, store.Earlier), Limits: p.Limits, Evidence: p.Evidence, Earlier: run.earlier}
+	run.gate.Controls.Kept, run.gate.Controls.folder = p.RulesKept, p.Rules
 	run.engine, run.outcomes = run.gate.NewEngine(), run.gate.NewOutcomeDecoder()
+	run.holds = newReplayedHolds(run)
 	err = run.all(ctx, r)
+	run.sum.Open = run.holds.holds.Open()
 	return run.sum, errors.Join(err, run.out.Flush(), store.Close())
 }
 
@@ -115,6 +124,10 @@ func (p *replaying) all(ctx context.Context, r io.Reader) error {
 	if err := p.decide(ctx); err != nil {
 		return err
 	}
+	if err := p.holds.expire(p.sum.At); err != nil {
+		return err
+	}
+	p.holds.giveUp()
 	return p.gate.GiveUpOutcomes(ctx, p.sum.At.Add(-p.Windows.OutcomesWait), func(lost []window.Source) error {
 		for _, s := range lost {
 			p.refuse(s.Offset, s.Value, &payment.Refusal{Reason: payment.ReasonUnmatched, Field: "transaction_id"})
@@ -141,6 +154,10 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 	record := broker.Record{Offset: p.sum.Lines, Time: int64(p.sum.At / 1e6), Value: line}
 	switch kind {
 	case payment.RecordTransaction:
+		if err := p.gate.SettleControls(ctx); err != nil {
+			return false, err
+		}
+		p.sum.Missing = p.gate.Controls.missing
 		at := len(p.lines)
 		p.lines = append(p.lines, line...)
 		record.Value = p.lines[at:len(p.lines):len(p.lines)]
@@ -160,6 +177,7 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 		for _, it := range p.outcomes.list {
 			p.sum.Outcomes[it.Status]++
 		}
+		return false, p.holds.take(&record, false)
 	case payment.RecordControl:
 		if err := p.decide(ctx); err != nil {
 			return false, err
@@ -171,8 +189,11 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 		if refusal != nil {
 			p.refuse(record.Offset, record.Value, refusal)
 		}
-	default:
-		p.sum.Passed++
+	case payment.RecordReview:
+		if err := p.decide(ctx); err != nil {
+			return false, err
+		}
+		return false, p.holds.take(&record, true)
 	}
 	return false, nil
 }
@@ -188,19 +209,27 @@ func (p *replaying) decide(ctx context.Context) error {
 	}
 	for i := range b.answers {
 		a := &b.answers[i]
+		if err := p.holds.expire(a.kafkaTime); err != nil {
+			return err
+		}
 		if a.refusal != nil {
 			p.refuse(p.records[i].Offset, p.records[i].Value, a.refusal)
 		}
-		if a.from == a.to {
+		if len(a.bytes) == 0 {
 			continue
 		}
 		if a.decide {
 			a.mark.Offset = p.offset
 		}
-		if err := p.write(b.decision(a)); err != nil {
+		if err := p.write(a.bytes); err != nil {
 			return err
 		}
 		p.sum.Verdicts[a.mark.Verdict.String()]++
+		if a.decide {
+			if err := p.holds.decided(a, a.bytes); err != nil {
+				return err
+			}
+		}
 	}
 	if err := p.gate.Settle(ctx, b); err != nil {
 		return err
@@ -255,7 +284,8 @@ func (s ReplaySummary) Write(w io.Writer, took time.Duration) {
 			fmt.Fprintf(w, "  refused: %d %s\n", n, r)
 		}
 	}
-	if s.Passed > 0 {
-		fmt.Fprintf(w, "  passed over: %d reviews, which do not act yet\n", s.Passed)
+	if s.Missing != "" {
+		fmt.Fprintf(w, "  a control activated the ruleset %s, which is not here (--rules-kept): the one before stayed\n", s.Missing)
 	}
+	s.writeHolds(w)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,11 +18,16 @@ import (
 
 // Service is a gate that decides the payments of a Kafka cluster.
 type Service struct {
-	config  Config
-	gate    *Gate
-	conn    *broker.Conn
-	log     *slog.Logger
-	working atomic.Bool // lanes are deciding
+	config   Config
+	gate     *Gate
+	conn     *broker.Conn
+	log      *slog.Logger
+	check    *settingsCheck
+	told     *told       // alerts and notices
+	wentAway time.Time   // the store, last; watchStore's own
+	working  atomic.Bool // lanes are deciding
+	desk     *holdDesk   // about holds
+	others   *follower   // of the decisions of other members; nil where there are none
 }
 
 // NewService loads the ruleset, opens the store, and prepares the connection.
@@ -57,12 +63,26 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	s := &Service{config: config, conn: conn, log: log}
+	s := &Service{config: config, conn: conn, log: log, told: newTold(&config, conn, rs, reg, log)}
+	s.check = newSettingsCheck(&s.config, conn, reg, log)
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
-		Now: func() payment.Time { return payment.TimeOf(time.Now()) }, Earlier: s.earlier,
+		Earlier: s.earlier, clock: newClock(machineClock()),
 	}
+	s.gate.Now = s.gate.clock.now
+	s.gate.Alerts, s.gate.Watchdog, s.gate.Notices = s.told.alerts, s.told.watchdog, s.told.notices
+	s.check.alert = s.alertOf(payment.AlertBrokerSettings)
+	metrics.health(reg, s.gate)
 	s.gate.Shared, _ = store.(Shared)
+	s.gate.Holds = ledger.NewHolds(store.Key(), ledger.HoldsOptions{First: index.Find, WarnAfter: float64(config.Holds.WarnPercent) / 100})
+	s.desk = s.newDesk(reg)
+	if s.gate.Shared != nil {
+		s.others = &follower{s: s, next: map[int]int64{}, first: map[int]int64{}}
+	}
+	s.gate.newest.Store(rs)
+	s.gate.Controls.Kept = config.rulesKept()
+	s.gate.Controls.Alert = func(code payment.AlertCode, summary string) { s.told.alerts.Raise(code, summary, NoPartition) }
+	s.gate.loaded(rs)
 	metrics.ruleset(rs)
 	return s, nil
 }
@@ -86,8 +106,8 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 	}
 	for i := range got.Records {
 		r := &got.Records[i]
-		mark, first, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
-		if err != nil || !first {
+		mark, revision, err := ledger.MarkOf(s.gate.Store.Key(), m.Partition, r.Offset, r.Value)
+		if err != nil || revision != 1 {
 			continue
 		}
 		if r.Offset == m.Offset && mark.Tx == m.Tx {
@@ -106,7 +126,9 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 // Run decides payments until ctx ends, then settles what was fetched, commits
 // it, leaves the group, and closes the store.
 func (s *Service) Run(ctx context.Context) (err error) {
+	stopTelling := s.told.start()
 	defer func() {
+		stopTelling()
 		s.conn.Close()
 		err = errors.Join(err, s.gate.Store.Close())
 	}()
@@ -127,15 +149,22 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return err
 	}
 	group := broker.GroupConfig{
-		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes}, SessionTimeout: s.config.Kafka.SessionTimeout,
+		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes, t.Reviews}, SessionTimeout: s.config.Kafka.SessionTimeout,
 		OnWait: func(err error) { s.log.Warn("waiting for the group", "error", err) },
 	}
 	if s.gate.Shared == nil {
 		if err := s.awaitEmptyGroup(ctx); err != nil {
 			return err
 		}
+	} else if err := s.others.begin(ctx); err != nil {
+		return unlessOver(ctx, err)
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.check.follow(watching) })
 	err = s.conn.JoinGroup(ctx, group, s.generation)
+	stop()
+	watch.Wait()
 	s.log.Info("stopped deciding, and left the group", "group", group.Group)
 	return err
 }

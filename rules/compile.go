@@ -13,8 +13,11 @@ import (
 // language is what expressions over E can name.
 type language[E any] struct {
 	names     map[string]term[E]
-	attribute func(name string) term[E]    // of attributes.NAME; nil where there are none
-	own       func(*E, window.Kind) uint64 // the hash of an identifier of the transaction
+	attribute func(name string) term[E]                                       // of attributes.NAME; nil where there are none
+	own       func(*E, window.Kind) uint64                                    // the hash of an identifier of the transaction
+	short     map[string]term[E]                                              // names that stand in in_list alone: payer, card, ip
+	lists     map[string]*namedList                                           // by name, nil for one that has a problem
+	inList    func(*namedList, func(*E) (string, bool)) func(*E) window.Truth // nil where lists cannot be asked
 	rates     *rates
 }
 

@@ -1,11 +1,12 @@
 // Package rules loads what analysts write and decides transactions by it.
 //
-// A ruleset is a folder: features/*.yaml, rules/*.yaml, policy.yaml and
-// rates.yaml, loaded together and named by one hash. Load reports every mistake
-// at its file, line and column, with the line and what to write instead; what
-// loads has no mistake that can be seen without a transaction. An Evaluator
-// decides: the rules that apply to the transaction's type and channel, then
-// points, then the policy.
+// A ruleset is a folder: features/*.yaml, rules/*.yaml, lists/*.yaml, policy.yaml,
+// rates.yaml and notices.yaml (what payers are told, see noticefile.go), loaded
+// together and named by one hash. Load reports every mistake at its file, line and
+// column, with the line and what to write instead; what loads has no mistake that
+// can be seen without a transaction. An Evaluator decides: the lists that block,
+// the rules that apply to the transaction's type and channel, then points, then
+// the policy. Overrides are what people change at run time, without a new ruleset.
 //
 // # The language of conditions
 //
@@ -21,6 +22,7 @@
 //	texts        contains  startsWith  endsWith  matches "^re"    (the pattern is RE2)
 //	arithmetic   + - * / %            / gives a fraction, % is of whole numbers
 //	functions    has(x)  len(text)  abs(x)  min(a, b, …)  max(a, b, …)  reach(feature)
+//	lists        in_list(payer, "vip")
 //	choice       condition ? a : b    x ?? default
 //
 // not binds closer than a comparison: write not (a == b), or a != b. Beside ??
@@ -51,6 +53,28 @@
 // exact; means, and whatever is multiplied by a fraction, are fractions of the
 // smallest unit. amount_original is compared with an amount in one currency,
 // and is unknown for a transaction in another.
+//
+// # Lists
+//
+// A file of lists/ is one list: its name (list), its type, what a hit does
+// (effect: none or block), and entries, each a value, and if wanted until when it
+// counts, why it is there and by whom. in_list(field, "name") asks a list about
+// the field of its type, which has a short name where there is one: payer, payee,
+// card, device, ip, mcc, phone, email, bin; one of the countries; any text for
+// type string. It is unknown where the field is absent. E-mail is compared
+// without regard to capitals, phone numbers without spaces, points, dashes and
+// parentheses; an ip is an address or a network.
+//
+// effect: block blocks by itself whatever has one of its values: before all
+// rules, with source list, reason LIST_ and its name, and its payer_code
+// (TRY_ANOTHER_WAY). Of a list of countries, all four countries of a transaction
+// are looked at. Nothing lifts it.
+//
+// An exempt, in a file of rules, switches off the rules that it names by id or
+// tag (from) for the payments of its condition (when). It lifts no list.
+//
+// An entry and an exempt count while the payment's event time is before until. A
+// day means its end, in the policy's time zone, UTC without one.
 //
 // # How far back a feature sees
 //

@@ -18,6 +18,9 @@ type Input struct {
 	Features  []payment.Value // by slot
 	Late      bool            // it was too late for every window, so that all features are absent
 	Duplicate *Duplicate      // the earlier payment that it repeats; nil: none
+	// Without tells, by slot, which features could not be had, though the
+	// transaction names their entity: the store is away. nil: none.
+	Without []bool
 	// Since returns, for the feature of a slot, the event time from which on the
 	// logs of its entity are whole: what reach(...) asks. nil: they were always
 	// there, and every window is seen whole.
@@ -26,6 +29,8 @@ type Input struct {
 	// transaction's identifier of a kind, 0 when it names none. Called only by
 	// rules that compare last(...) of an identifier; may be nil without such.
 	Hash func(kind window.Kind) uint64
+	// Overrides is what people changed at run time; nil: nothing.
+	Overrides *Overrides
 }
 
 // Evaluator decides transactions by one ruleset. It holds scratch: one for each
@@ -40,6 +45,13 @@ type Evaluator struct {
 	liveFailed            int     //
 	causes                []cause // scratch of Decide
 	details               []byte  // what the reasons of the last decision show
+
+	given, over   *Overrides  // the last ones given, and those as they lie over set
+	listed        bool        // a list blocks the present transaction
+	passed        []int       // the rules that were switched off for the last Decide
+	exempts       []exemption // what is known of each for the present transaction
+	exemptBy      []string    // ids of those that switched a rule off
+	failedExempts []string    // ids of those that met an error
 }
 
 // cause is one reason of a decision while it is put in order.
@@ -64,7 +76,9 @@ const (
 )
 
 // NewEvaluator returns an evaluator of the ruleset.
-func (s *Ruleset) NewEvaluator() *Evaluator { return &Evaluator{set: s} }
+func (s *Ruleset) NewEvaluator() *Evaluator {
+	return &Evaluator{set: s, exempts: make([]exemption, len(s.exempts))}
+}
 
 // Hits returns the indexes of the rules that the last Decide found true, live
 // ones before shadow ones. Valid until the next Decide.
@@ -78,17 +92,25 @@ func (e *Evaluator) Unknown() []int { return e.unknown }
 // live ones before shadow ones. Valid until the next Decide.
 func (e *Evaluator) Failed() []int { return e.failed }
 
+// Passed returns the indexes of the rules that were switched off for the last
+// transaction: not evaluated, because they are disabled or snoozed, or true and
+// exempt; live ones before shadow ones. Valid until the next Decide.
+func (e *Evaluator) Passed() []int { return e.passed }
+
 // Decide fills the verdict of a decision that was Reset, and everything that it
 // rests on except features, positions and times: Verdict, Source, Final,
 // Points, Reasons, PayerCode, PayerMessage, Hold, Degraded, Versions,
-// Evidence.Unknown, Evidence.Failed and Shadow. The details of the reasons are
+// Evidence.Unknown, Evidence.Failed, Evidence.Exempt, Evidence.Controls and
+// Shadow. The details of the reasons are
 // views into the evaluator: they are valid until its next Decide.
 func (e *Evaluator) Decide(in *Input, d *payment.Decision) {
 	e.facts.reset(in)
+	e.lay(in.Overrides)
 	e.hits, e.unknown, e.failed = e.hits[:0], e.unknown[:0], e.failed[:0]
 	e.causes, e.details = e.causes[:0], e.details[:0]
 	tx := in.Tx
 
+	e.listed = e.lists(d)
 	e.run(e.set.live.find(tx.Type, tx.Channel))
 	e.liveHits, e.liveUnknown, e.liveFailed = len(e.hits), len(e.unknown), len(e.failed)
 	e.decide(d)
@@ -119,11 +141,20 @@ func (e *Evaluator) runFrom(rules []int32, next int) (after int) {
 	}()
 	for ; at < len(rules); at++ {
 		i := rules[at]
+		if control, off := e.over.silences(i, e.facts.Tx); off {
+			e.facts.took(control)
+			e.passed = append(e.passed, int(i))
+			continue
+		}
 		switch e.set.rules[i].when(&e.facts) {
 		case window.True:
-			e.hits = append(e.hits, int(i))
+			e.hit(i)
 		case window.Unknown:
-			e.unknown = append(e.unknown, int(i))
+			if e.withoutFeatures(&e.set.rules[i]) {
+				e.hit(i)
+			} else {
+				e.unknown = append(e.unknown, int(i))
+			}
 		}
 	}
 	return at
@@ -140,7 +171,10 @@ func (e *Evaluator) decide(d *payment.Decision) {
 	for _, i := range e.failed {
 		d.Evidence.Failed = append(d.Evidence.Failed, set.ids[i])
 	}
-	if len(e.failed) > 0 {
+	d.Evidence.Failed = append(d.Evidence.Failed, e.failedExempts...)
+	d.Evidence.Exempt = append(d.Evidence.Exempt, e.exemptBy...)
+	d.Evidence.Controls = append(d.Evidence.Controls, e.facts.controls...)
+	if len(e.failed)+len(e.failedExempts) > 0 {
 		d.Degraded = append(d.Degraded, payment.DegradedRuleFailed)
 	}
 
@@ -166,6 +200,9 @@ func (e *Evaluator) decide(d *payment.Decision) {
 		}
 	}
 	e.reasons(d)
+	if e.listed {
+		d.Verdict, d.Source = payment.Block, payment.SourceList
+	}
 	if d.Verdict == payment.Hold {
 		e.holdTerms(d)
 		cannot := !tx.Accepts.CanHold() || slices.Contains(d.Hold.Needs, needStepUp) && !tx.Accepts.CanStepUp()
@@ -176,7 +213,7 @@ func (e *Evaluator) decide(d *payment.Decision) {
 		}
 	}
 	d.Final = d.Verdict != payment.Hold
-	if d.Verdict != payment.Approve {
+	if d.Verdict != payment.Approve && !e.listed {
 		e.payerTexts(d)
 	}
 }

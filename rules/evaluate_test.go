@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -83,6 +84,18 @@ func TestDecideAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, quiet); n != 0 {
 		t.Errorf("%v allocations where a rule hits and shows its detail", n)
 	}
+	in.Overrides = said(t, set,
+		`"control":"list_add","list":"vip","value":"u-1","why":"w"`, `"control":"list_remove","list":"networks","value":"198.51.100.0/24"`,
+		`"control":"rule_disable","rule":"mule","why":"w","until":"2027-01-01T00:00:00Z"`,
+		`"control":"snooze","rule":"card-attempts-hour","why":"w","until":"2027-01-01T00:00:00Z","match":{"card":"c-1","payer":"u-1"}`)
+	in.Tx.Device.Addr = netip.MustParseAddr("198.51.100.130")
+	quiet()
+	if d.Verdict != payment.Block || d.Source != payment.SourceList || len(d.Evidence.Controls) != 3 || len(d.Evidence.Exempt) != 1 {
+		t.Fatalf("lists and overrides do not take part: %s", d.Append(nil))
+	}
+	if n := testing.AllocsPerRun(1000, quiet); n != 0 {
+		t.Errorf("%v allocations with lists, exempts and overrides", n)
+	}
 }
 
 func BenchmarkDecide(b *testing.B) {
@@ -103,6 +116,11 @@ func BenchmarkDecide(b *testing.B) {
 	}
 	run("no hit", func() {})
 	run("hit", func() { in.Features[0], in.Amount = payment.IntValue(7), 9_99 })
+	run("hit under a list, with overrides", func() {
+		in.Overrides = said(b, set, `"control":"list_add","list":"vip","value":"u-1","why":"w"`,
+			`"control":"snooze","rule":"mule","why":"w","until":"2027-01-01T00:00:00Z","match":{"card":"c-1","payer":"u-1"}`)
+		in.Tx.Device.Addr = netip.MustParseAddr("198.51.100.130")
+	})
 	run("absent", func() { in.Features = make([]payment.Value, len(in.Features)) })
 }
 

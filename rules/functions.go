@@ -11,14 +11,14 @@ import (
 )
 
 // functionNames are the functions besides the amounts.
-var functionNames = []string{"abs", "has", "len", "max", "min", "reach"}
+var functionNames = []string{"abs", "has", "in_list", "len", "max", "min", "reach"}
 
 func (c *compiler[E]) call(n ast.Node, name string, arguments []ast.Node) term[E] {
 	if currency, ok := payment.ParseCurrency(name); ok {
 		return c.money(n, currency, arguments)
 	}
 	if name == "in_list" {
-		return c.problem(c.span(n), "", "lists are not supported in this version")
+		return c.listed(n, arguments)
 	}
 	if !slices.Contains(functionNames, name) {
 		known := append(slices.Clone(functionNames), c.lang.rates.codes()...)

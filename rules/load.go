@@ -64,7 +64,7 @@ func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
 		name := e.Name()
 		switch {
 		case strings.HasPrefix(name, "."):
-		case name == "features" || name == "rules":
+		case name == "features" || name == "rules" || name == "lists":
 			inside, err := fs.ReadDir(fsys, name)
 			if err != nil {
 				return nil, err
@@ -82,22 +82,22 @@ func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
 				}
 			}
 		case isDir(fsys, name):
-			if name == "lists" || name == "model" {
+			if name == "model" {
 				r.file(name, "move it away", "%s/ is not supported in this version", name)
 			}
 		case isTest(name):
-		case name == policyFile || name == ratesFile:
+		case name == policyFile || name == ratesFile || name == noticesFile:
 			if err := take(name); err != nil {
 				return nil, err
 			}
 		case name == "schema.yaml":
 			r.file(name, "move it away", "schema.yaml is not supported in this version")
 		case belongs(name, r):
-			r.file(name, didYouMean(name, []string{policyFile, ratesFile, "rules/" + name, "features/" + name}), "this file is not part of a ruleset: rules stand in rules/, features in features/")
+			r.file(name, didYouMean(name, []string{policyFile, ratesFile, noticesFile, "rules/" + name, "features/" + name, "lists/" + name}), "this file is not part of a ruleset: rules stand in rules/, features in features/, lists in lists/")
 		}
 	}
 	if len(files) == 0 && len(r.problems) == 0 {
-		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, policy.yaml, rates.yaml")
+		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, lists/*.yaml, policy.yaml, rates.yaml, notices.yaml")
 	}
 	return files, nil
 }
@@ -128,7 +128,7 @@ func build(files map[string][]byte, r *report) *Ruleset {
 			parsed[name] = n
 		}
 	}
-	set := &Ruleset{hash: hashFiles(names, files), policy: defaultPolicy()}
+	set := &Ruleset{hash: hashFiles(names, files), files: files, policy: defaultPolicy(), texts: newPayerTexts()}
 
 	policy, ownPolicy := parsed[policyFile]
 	if ownPolicy {
@@ -153,7 +153,19 @@ func build(files map[string][]byte, r *report) *Ruleset {
 	}
 	set.features = features.features
 
-	rules := &ruleFiles{lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, ids: map[string]place{}}
+	lists := &listFiles{location: set.policy.Location, taken: map[string]place{}, lists: map[string]*namedList{}}
+	for _, name := range names {
+		if n, ok := parsed[name]; ok && strings.HasPrefix(name, "lists/") {
+			lists.read(n)
+		}
+	}
+	set.lists, set.blocking = lists.sorted()
+
+	rules := &ruleFiles{tags: map[string][]string{}, lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, features: map[string]int{}, ids: map[string]place{}}
+	rules.lang.lists = lists.lists
+	for slot := range set.features {
+		rules.features[set.features[slot].FullName()] = slot
+	}
 	for name := range features.broken {
 		if _, ok := rules.lang.names[name]; !ok {
 			rules.lang.names[name] = term[facts]{}
@@ -166,10 +178,16 @@ func build(files map[string][]byte, r *report) *Ruleset {
 	}
 	set.fromFiles = len(set.features)
 	set.features = append(set.features, set.policy.Duplicates.features()...)
-	set.rules = rules.rules
+	set.exempts = rules.exemptions()
+	set.rules, set.dated = rules.rules, append(lists.dated, rules.dated...)
 	for i := range set.rules {
 		set.ids = append(set.ids, set.rules[i].id)
 	}
+	if n, ok := parsed[noticesFile]; ok {
+		set.texts.readNotices(n)
+	}
+	set.texts.learn(set.rules)
+	checkPayerTexts(parsed, set)
 	set.live, set.shadow = newIndex(set.rules, live), newIndex(set.rules, shadow)
 	return set
 }

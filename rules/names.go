@@ -10,14 +10,16 @@ import (
 // facts is what rules see of one transaction.
 type facts struct {
 	Input
-	local     bool // hour and weekday are those of this transaction
+	controls  []string // ids of the controls that took part in the decision
+	key       []byte   // scratch of holds
+	local     bool     // hour and weekday are those of this transaction
 	hour, day int64
 }
 
 // reset takes the next transaction.
 func (f *facts) reset(in *Input) {
 	f.Input = *in
-	f.local = false
+	f.local, f.controls = false, f.controls[:0]
 }
 
 // clock computes local time once for each transaction that asks for it.
@@ -109,8 +111,10 @@ func ruleNames(features []window.Feature, policy *Policy, r *rates) *language[fa
 				return s, s != ""
 			})
 		},
-		own:   func(f *facts, k window.Kind) uint64 { return f.Hash(k) },
-		rates: r,
+		own:    func(f *facts, k window.Kind) uint64 { return f.Hash(k) },
+		short:  shortNames(names),
+		inList: inList,
+		rates:  r,
 	}
 }
 

@@ -27,6 +27,7 @@ type rule struct {
 	tags        []string
 	applies     AppliesTo
 	when        func(*facts) window.Truth
+	reads       []int           // the slots of the features that when looks at
 	verdict     payment.Verdict // 0: points only
 	hold        holdTerms       // of verdict hold
 	points      int
@@ -40,6 +41,7 @@ type rule struct {
 	// had at all, instead of being skipped.
 	hitWithoutFeatures bool
 	actions            []string
+	exempts            []int // the indexes of those that can switch it off
 }
 
 // message is what the payer is told, in one language (BCP 47).
@@ -70,8 +72,13 @@ const (
 type ruleFiles struct {
 	lang   *language[facts]
 	policy *Policy
-	ids    map[string]place // of the rules so far
-	rules  []rule
+	// features are the slots by full name.
+	features map[string]int
+	ids      map[string]place // of the rules and exempts so far
+	rules    []rule
+	tags     map[string][]string // of each rule, by its id; of those with problems too
+	exempts  []exemptAt
+	dated    []dated // exempts that end
 }
 
 // read takes the rules of one file.
@@ -86,8 +93,16 @@ func (f *ruleFiles) read(n node) {
 				f.rule(one)
 			}
 		}},
-		field{"exempt", func(v node) { v.at(v.place(), "exempt is not supported in this version") }})
-	if _, ok := found["rules"]; found != nil && !ok && len(found) == 0 {
+		field{"exempt", func(v node) {
+			all, ok := v.list("exempt")
+			if !ok {
+				return
+			}
+			for _, one := range all {
+				f.exempt(one)
+			}
+		}})
+	if found != nil && len(found) == 0 {
 		n.at(n.place(), "a file of rules needs the key rules")
 	}
 }
@@ -109,7 +124,7 @@ func (f *ruleFiles) rule(n node) {
 				return
 			}
 			if compiled, ok := compile(f.lang, src); ok {
-				r.when = compiled.eval
+				r.when, r.reads = compiled.eval, f.slots(compiled.names)
 			}
 		}},
 		field{"verdict", func(v node) { r.verdict = ruleVerdict(v) }},
@@ -133,6 +148,9 @@ func (f *ruleFiles) rule(n node) {
 	if found == nil {
 		return
 	}
+	if r.id != "" {
+		f.tags[r.id] = r.tags
+	}
 	n.needs("a rule", found, "id", "when")
 	_, verdict := found["verdict"]
 	if _, points := found["points"]; !verdict && !points {
@@ -154,14 +172,28 @@ func (f *ruleFiles) rule(n node) {
 	}
 }
 
-// id reads an id that no other rule of the ruleset has.
+// slots are those of the features among some names.
+func (f *ruleFiles) slots(names []string) (slots []int) {
+	for _, name := range names {
+		if slot, ok := f.features[name]; ok {
+			slots = append(slots, slot)
+		}
+	}
+	return slots
+}
+
+// id reads an id that no other rule or exempt of the ruleset has.
 func (f *ruleFiles) id(n node) string {
 	id, ok := n.name("id", rulePattern, ruleHint)
 	if !ok {
 		return ""
 	}
 	if other, taken := f.ids[id]; taken {
-		n.at(n.place(), "the id %s is taken by the rule at %s", id, placeText(other))
+		what := "exempt"
+		if _, ok := f.tags[id]; ok {
+			what = "rule"
+		}
+		n.at(n.place(), "the id %s is taken by the %s at %s", id, what, placeText(other))
 		return ""
 	}
 	f.ids[id] = n.place()

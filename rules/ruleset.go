@@ -14,8 +14,13 @@ type Ruleset struct {
 	rules              []rule
 	ids                []string
 	policy             Policy
+	texts              payerTexts
 	rates              *rates
 	live, shadow       index
+	lists, blocking    []*namedList // by name; those of them that block by themselves
+	exempts            []exempt
+	dated              []dated           // what ends, in the order of the files
+	files              map[string][]byte // what the ruleset was made of
 }
 
 // Hash names the content: "sha256:" and the hash over names and contents of all
@@ -86,4 +91,17 @@ func (x *index) find(t payment.Type, channel string) []int32 {
 		return lists[t]
 	}
 	return x.others[t]
+}
+
+// Ended reports, each at its place, the entries of lists and the exempts that
+// no longer count at an event time. They are no mistakes: a ruleset does not go
+// bad over night.
+func (s *Ruleset) Ended(at payment.Time) Problems {
+	var out Problems
+	for _, d := range s.dated {
+		if d.until <= at {
+			out = append(out, d.problem("", "%s has ended", d.what))
+		}
+	}
+	return out.sorted()
 }

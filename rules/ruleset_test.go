@@ -203,17 +203,29 @@ no_rate: block
 func TestOrderOfDecisionIsPrinted(t *testing.T) {
 	want := `1. A transaction that cannot be read is refused: block, source invalid.
 2. One that was decided before gets the same decision again.
-3. A duplicate payment: hold. Its type, payer, payee, amount and currency are those of an earlier one that is approved
+3. Lists that block by themselves, and nothing lifts that:
+   networks: ip, 4 entries
+   stolen-cards: card, 2 entries
+4. A duplicate payment: hold. Its type, payer, payee, amount and currency are those of an earlier one that is approved
    or pending; so is its order, or one of them names none and they are at most 1m apart.
-4. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count.
-5. Without a rate into CNY: hold.
-6. The points of all rules that are true are added, and meet the thresholds:
+5. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count. They can ask the lists:
+   vip: payer, 1 entries
+6. An exempt switches off rules that are true, and lifts no list:
+   vip-travel: from card-testing, impossible-travel, until 2027-12-31T16:00:00.000Z (CASE-88)
+7. Without a rate into CNY: hold.
+8. The points of all rules that are true are added, and meet the thresholds:
    80 points: hold
    150 points: block (payment, transfer)
-7. The strictest verdict of all these wins: block, then hold, then approve.
-8. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
-9. Rules in shadow are evaluated last and only recorded.
-10. Checked, and without effect in this version: caps, when_late, thresholds on a score, without_features, actions.
+9. The strictest verdict of all these wins: block, then hold, then approve.
+10. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
+11. Rules in shadow are evaluated last and only recorded.
+12. A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:
+   payment: approve up to CNY(200.00), else hold
+   transfer: hold
+   withdrawal: hold
+   top_up: approve
+   refund: hold
+13. Checked, and without effect in this version: caps, thresholds on a score, actions.
 `
 	if got := loadFixture(t).OrderOfDecision(); got != want {
 		t.Errorf("got\n%s", got)
@@ -224,9 +236,11 @@ func TestOrderOfDecisionIsPrinted(t *testing.T) {
 func FuzzLoadNeverPanics(f *testing.F) {
 	f.Add("rules:\n  - {id: a, verdict: block, when: 'amount > CNY(1)'}\n", "card.a_1h > 1 and amount in [CNY(1)] ? true : has(x)")
 	f.Add("? a\n: - b", "a.b.c[0].d?.e | f() .. {a: 1}")
+	f.Add("list: a\ntype: ip\nentries: [{value: \"::/0\", until: 2027-01-01}]\n", "in_list(payer, \"a\") or in_list(ip, \"a\")")
+	f.Add("exempt:\n  - {id: a, when: 'amount > CNY(1)', from: {rules: [b], tags: c, score: true}}\n", "true")
 	f.Add("rules: [&a {<<: *a}]", "-abs(min(1, 2.5, -9223372036854775808)) % 0 == \"\\u00e9\" matches \"(\"")
 	f.Fuzz(func(t *testing.T, rules, condition string) {
-		_, err := LoadFS(fstest.MapFS{"rules/a.yaml": {Data: []byte(rules)}, "policy.yaml": {Data: []byte(rules)}, "rates.yaml": {Data: []byte(rules)}, "features/a.yaml": {Data: []byte(rules)}})
+		_, err := LoadFS(fstest.MapFS{"rules/a.yaml": {Data: []byte(rules)}, "policy.yaml": {Data: []byte(rules)}, "rates.yaml": {Data: []byte(rules)}, "features/a.yaml": {Data: []byte(rules)}, "lists/a.yaml": {Data: []byte(rules)}})
 		for _, e := range []error{err, func() error { _, err := ruleFor(condition); return err }()} {
 			var problems Problems
 			if errors.As(e, &problems) {

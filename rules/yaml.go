@@ -270,6 +270,15 @@ func (n node) choice(what string, words ...string) (string, bool) {
 	return "", false
 }
 
+// truth reads true or false.
+func (n node) truth(what string) (bool, bool) {
+	if v, ok := n.ast.(*ast.BoolNode); ok {
+		return v.Value, true
+	}
+	n.at(n.place(), "%s must be true or false, not %s", what, n.what())
+	return false, false
+}
+
 // verdict reads one of some verdicts.
 func (n node) verdict(what string, allowed ...payment.Verdict) (payment.Verdict, bool) {
 	words := make([]string, len(allowed))

@@ -16,6 +16,9 @@ type load struct {
 	due     []time.Duration    // when each is to be sent, after the beginning; by number
 }
 
+// patient is 2200-01-01T00:00:00Z.
+const patient = payment.Time(7_258_118_400e9)
+
 // stream is what loads are made of: people who pay, about 370 bytes a payment.
 // Event time advances by 1/rate a transaction, so that windows fill and empty.
 type stream struct {
@@ -23,8 +26,10 @@ type stream struct {
 	start   payment.Time
 }
 
+// Nobody waits for the payments: the gate decides all of them by its rules, at
+// any load, and gives no defaults.
 func newStream(seed uint64, people int, start payment.Time, rate float64) *stream {
-	return &stream{start: start, traffic: traffic.New(traffic.Config{Seed: seed, Start: start, Rate: rate, People: people})}
+	return &stream{start: start, traffic: traffic.New(traffic.Config{Seed: seed, Start: start, Patient: patient, Rate: rate, People: people})}
 }
 
 // next returns the next transaction; what became of earlier ones is left out.

@@ -285,3 +285,12 @@ func write(t testing.TB, name, content string) {
 		t.Fatal(err)
 	}
 }
+
+func readText(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

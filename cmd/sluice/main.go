@@ -36,7 +36,8 @@ func run(args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(sandboxCommand(), runCommand(), replayCommand(), rulesCommand(), logCommand(), benchCommand())
+	root.AddCommand(sandboxCommand(), runCommand(), replayCommand(), rulesCommand(), listsCommand(), outageCommand(), logCommand(), deadLettersCommand(),
+		statusCommand(), benchCommand())
 	root.SetArgs(args)
 	switch err := root.ExecuteContext(ctx); {
 	case err == nil:

@@ -13,8 +13,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/mattn/go-isatty"
-	"github.com/schollz/progressbar/v3"
 	"github.com/sluice-risk/sluice/pipeline"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/rules"
@@ -22,7 +20,7 @@ import (
 )
 
 func replayCommand() *cobra.Command {
-	var in, out, dead, evidence, until string
+	var in, out, dead, evidence, until, kept string
 	cmd := &cobra.Command{
 		Use:   "replay RULESET --in FILE --out FILE",
 		Short: "Decide the records of a file exactly as the live gate would",
@@ -34,7 +32,7 @@ A record that cannot be used is counted, and written to --dead-letters if that i
 			"  zcat monday.jsonl.gz | sluice replay rules/ --in - --out - | grep '\"verdict\":\"block\"'",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return replay(cmd.Context(), args[0], in, out, dead, evidence, until)
+			return replay(cmd.Context(), args[0], in, out, dead, evidence, until, kept)
 		},
 	}
 	f := cmd.Flags()
@@ -42,17 +40,18 @@ A record that cannot be used is counted, and written to --dead-letters if that i
 	f.StringVar(&out, "out", "-", "file of decisions, - for standard output")
 	f.StringVar(&dead, "dead-letters", "", "file for records that cannot be used, with line, reason and field")
 	f.StringVar(&evidence, "evidence", "held", "which decisions carry the values they rest on: all, held or none")
+	f.StringVar(&kept, "rules-kept", "", "folder of the rulesets that a ruleset_activate among the records may name (rules_kept of the gate)")
 	f.StringVar(&until, "until", "", "stop before the first record with a later event time (RFC 3339)")
 	return cmd
 }
 
-func replay(ctx context.Context, ruleset, in, out, dead, evidence, until string) (err error) {
+func replay(ctx context.Context, ruleset, in, out, dead, evidence, until, kept string) (err error) {
 	rs, err := rules.Load(ruleset)
 	if err != nil {
 		return err
 	}
 	config := pipeline.DefaultConfig()
-	p := pipeline.Replay{Rules: rs, Limits: config.Limits(), Windows: config.Windows}
+	p := pipeline.Replay{Rules: rs, Limits: config.Limits(), Windows: config.Windows, RulesKept: kept}
 	if p.Evidence, err = pipeline.ParseEvidence(evidence); err != nil {
 		return err
 	}
@@ -146,42 +145,4 @@ func gunzip(r io.Reader) (io.Reader, error) {
 		return gzip.NewReader(b)
 	}
 	return b, nil
-}
-
-// progress is a bar on a terminal, and a line every few seconds elsewhere.
-type progress struct {
-	bar  *progressbar.ProgressBar
-	what string
-	size int64
-	last time.Time
-}
-
-func newProgress(size int64, what string) *progress {
-	p := &progress{what: what, size: size, last: time.Now()}
-	if isatty.IsTerminal(os.Stderr.Fd()) {
-		p.bar = progressbar.NewOptions64(size, progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(os.Stderr),
-			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-	}
-	return p
-}
-
-func (p *progress) set(done int64) {
-	if p.bar != nil {
-		_ = p.bar.Set64(done)
-		return
-	}
-	if time.Since(p.last) > 5*time.Second {
-		p.last = time.Now()
-		fmt.Fprintf(os.Stderr, "%s: %d MB", p.what, done>>20)
-		if p.size > 0 {
-			fmt.Fprintf(os.Stderr, " of %d MB", p.size>>20)
-		}
-		fmt.Fprintln(os.Stderr)
-	}
-}
-
-func (p *progress) end() {
-	if p.bar != nil {
-		_ = p.bar.Finish()
-	}
 }

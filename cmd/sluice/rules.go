@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
+	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/rules"
 	"github.com/spf13/cobra"
 )
 
 func rulesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rules", Short: "Check rulesets", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "rules", Short: "Check rulesets, and switch rules off at run time", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var format string
 	check := &cobra.Command{
@@ -27,7 +29,7 @@ func rulesCommand() *cobra.Command {
 		},
 	}
 	check.Flags().StringVar(&format, "format", "text", "text or json")
-	cmd.AddCommand(check)
+	cmd.AddCommand(check, rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand())
 	return cmd
 }
 
@@ -39,14 +41,17 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 	}
 	if asJSON {
 		report := struct {
-			Ruleset  string          `json:"ruleset"`
-			Hash     string          `json:"hash,omitempty"`
-			Rules    []string        `json:"rules,omitempty"`
-			Features []string        `json:"features,omitempty"`
-			Problems []rules.Problem `json:"problems"`
+			Ruleset  string           `json:"ruleset"`
+			Hash     string           `json:"hash,omitempty"`
+			Rules    []string         `json:"rules,omitempty"`
+			Features []string         `json:"features,omitempty"`
+			Lists    []rules.ListInfo `json:"lists,omitempty"`
+			Problems []rules.Problem  `json:"problems"`
+			Ended    []rules.Problem  `json:"ended,omitempty"` // no mistakes
 		}{Ruleset: dir, Problems: problems}
 		if rs != nil {
-			report.Hash, report.Rules = rs.Hash(), rs.RuleIDs()
+			report.Hash, report.Rules, report.Lists = rs.Hash(), rs.RuleIDs(), rs.Lists()
+			report.Ended = rs.Ended(payment.TimeOf(time.Now()))
 			for _, f := range rs.OwnFeatures() {
 				report.Features = append(report.Features, f.FullName())
 			}
@@ -64,7 +69,11 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 		return errBad
 	}
 	if !asJSON {
-		fmt.Fprintf(out, "%s\n%s: %d rules, %d features, %s\n", rs.OrderOfDecision(), dir, len(rs.RuleIDs()), len(rs.OwnFeatures()), rs.Hash())
+		fmt.Fprintf(out, "%s\n", rs.OrderOfDecision())
+		if ended := rs.Ended(payment.TimeOf(time.Now())); len(ended) > 0 {
+			fmt.Fprintf(out, "No mistakes, and without effect now:\n%v\n\n", ended)
+		}
+		fmt.Fprintf(out, "%s: %d rules, %d features, %d lists, %s\n", dir, len(rs.RuleIDs()), len(rs.OwnFeatures()), len(rs.Lists()), rs.Hash())
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 	config := pipeline.DefaultConfig()
 	config.Topics.Create, config.Topics.Replication, config.Topics.Partitions = true, 1, 4
 	config.Kafka.Group, config.Kafka.SessionTimeout = "sluice-sandbox", 6*time.Second
-	config.Evidence, config.Store = o.evidence, pipeline.MemoryStore
+	config.Evidence, config.Store, config.Sandbox = o.evidence, pipeline.MemoryStore, true
 	embedded := broker.EmbeddedConfig{Addr: o.kafka}
 	if o.dir != "" {
 		config.Store = "pebble:" + filepath.Join(o.dir, "store")
@@ -201,7 +201,8 @@ func newSandboxTraffic(o sandboxOptions, conn *broker.Conn, topics *pipeline.Top
 	case "demo":
 		p.demo = true
 		past := min(demoPast, time.Duration(demoPastMost/o.rate*float64(time.Second)))
-		g := traffic.New(traffic.Config{Seed: o.seed, Start: payment.TimeOf(time.Now().Add(-past)), Rate: o.rate, FraudShare: 0.04, OutcomeSpeed: 2000})
+		now := payment.TimeOf(time.Now())
+		g := traffic.New(traffic.Config{Seed: o.seed, Start: now.Add(-past), Patient: now, Rate: o.rate, FraudShare: 0.04, OutcomeSpeed: 2000})
 		p.next = func() (traffic.Event, error) { return g.Next(), nil }
 	default:
 		r, err := traffic.OpenFile(o.traffic)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
@@ -16,6 +17,7 @@ type Topic struct {
 	Name        string
 	Partitions  int               // 0: as the broker has it
 	Replication int               // at most: a cluster of fewer brokers has one copy on each; 0: as the broker has it
+	MinInSync   int               // copies that must have a record before it is acknowledged; less where one could then not be away; 0: as the broker has it
 	Configs     map[string]string // such as retention.ms
 }
 
@@ -107,6 +109,9 @@ func (c *Conn) createTopics(ctx context.Context, topics []Topic) error {
 		if t.Replication == 0 {
 			k.ReplicationFactor = -1
 		}
+		if inSync := min(t.MinInSync, k.ReplicationFactor-1); inSync > 1 {
+			k.ConfigEntries = append(k.ConfigEntries, kafka.ConfigEntry{ConfigName: "min.insync.replicas", ConfigValue: strconv.Itoa(inSync)})
+		}
 		for _, name := range slices.Sorted(maps.Keys(t.Configs)) {
 			k.ConfigEntries = append(k.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: t.Configs[name]})
 		}
@@ -178,6 +183,41 @@ func (c *Conn) TopicOffsets(ctx context.Context, topic string) ([]OffsetRange, e
 		partitions[p] = p
 	}
 	return c.offsets(ctx, topic, partitions)
+}
+
+// OffsetsAt returns for every partition of the topic, by number, the first offset whose record has a time of at (ms since
+// 1970) or later; the partition's end where there is none.
+func (c *Conn) OffsetsAt(ctx context.Context, topic string, at int64) ([]int64, error) {
+	ranges, err := c.TopicOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	offsets := make([]int64, len(ranges))
+	var asked []kafka.OffsetRequest
+	for p := range ranges {
+		asked = append(asked, kafka.OffsetRequest{Partition: p, Timestamp: max(at, 0)})
+	}
+	err = c.retry(ctx, "offsets by time of "+topic, func() error {
+		res, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+		if err != nil {
+			return err
+		}
+		for p := range ranges {
+			offsets[p] = ranges[p].End
+		}
+		for _, p := range res.Topics[topic] {
+			if p.Error != nil {
+				return p.Error
+			}
+			for offset := range p.Offsets {
+				if p.Partition < len(offsets) && offset >= 0 {
+					offsets[p.Partition] = min(offset, ranges[p.Partition].End)
+				}
+			}
+		}
+		return nil
+	})
+	return offsets, err
 }
 
 // offsets answers in the order of partitions.

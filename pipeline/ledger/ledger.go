@@ -6,6 +6,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/dchest/siphash"
@@ -26,7 +27,10 @@ type Index struct {
 	marks, older *table.Table[window.TxHash, mark]
 	claims       map[window.TxHash]*Claims
 	recent       recent
-	touched      uint64 // what LookAhead has read, so that it is not optimised away
+	touched      uint64       // what LookAhead has read, so that it is not optimised away
+	since        payment.Time // see Complete
+	newest       payment.Time // event time among marks, and among older
+	newestOlder  payment.Time
 }
 
 // mark is a window.Mark without its hash, which is the key.
@@ -36,8 +40,10 @@ type mark struct {
 	bytes       place // of the decision, in Index.recent
 	partition   int32
 	verdict     payment.Verdict
-	latest      payment.Verdict // see Latest; 0: verdict
+	latest      payment.Verdict // of the latest revision
 	invalid     bool
+	isDefault   bool
+	revised     bool // there is a later revision
 }
 
 // generation is how many marks are kept at hand at the least.
@@ -48,7 +54,7 @@ const generation = 1 << 18
 // latest marks; earlier returns those that it has forgotten.
 func New(ceiling int, earlier func(window.TxHash) (window.Mark, bool)) *Index {
 	return &Index{earlier: earlier, marks: new(table.Table[window.TxHash, mark]), older: new(table.Table[window.TxHash, mark]),
-		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}}
+		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}, since: math.MaxInt64}
 }
 
 // find returns a mark that is at hand.
@@ -77,13 +83,15 @@ func (x *Index) lookAhead(marks []window.Mark) {
 
 // Claims are the transactions that one batch of one lane is deciding.
 type Claims struct {
+	// Owner is what the batch's lane knows it by; nobody else looks at it.
+	Owner   any
 	done    chan struct{} // closed when they are settled or given up
 	hashes  []window.TxHash
 	blocked []window.TxHash // of hashes, those that Blocks has told
 }
 
 // NewClaims returns an empty set of claims.
-func NewClaims() *Claims { return &Claims{done: make(chan struct{})} }
+func NewClaims(owner any) *Claims { return &Claims{Owner: owner, done: make(chan struct{})} }
 
 // Done is closed when the claims are settled or given up.
 func (c *Claims) Done() <-chan struct{} { return c.done }
@@ -98,6 +106,12 @@ func (x *Index) Claim(h window.TxHash, c *Claims) (m window.Mark, found bool, by
 	if m, found = x.Find(h); found {
 		return m, true, nil
 	}
+	return x.ClaimAtHand(h, c)
+}
+
+// ClaimAtHand is Claim by what is in memory alone: it waits for nobody, and does
+// not know what was forgotten (see Complete).
+func (x *Index) ClaimAtHand(h window.TxHash, c *Claims) (m window.Mark, found bool, by *Claims) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if k := x.find(h); k != nil { // meanwhile
@@ -110,8 +124,35 @@ func (x *Index) Claim(h window.TxHash, c *Claims) (m window.Mark, found bool, by
 	return window.Mark{}, false, by
 }
 
+// Unclaim gives one transaction of some claims back before it was decided. Who
+// waits for it looks again when the rest is settled.
+func (x *Index) Unclaim(h window.TxHash, c *Claims) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.claims[h] == c {
+		delete(x.claims, h)
+	}
+}
+
+// Began says that from an event time on the index is told of every decision:
+// its lanes, and those who follow other members, begin there.
+func (x *Index) Began(since payment.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.since = since
+}
+
+// Complete tells whether a transaction with an event time would be at hand if it
+// had been decided. Of older ones the store knows more; without Began, of all.
+func (x *Index) Complete(eventTime payment.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return eventTime > x.since
+}
+
 func (k *mark) mark(h window.TxHash) window.Mark {
-	return window.Mark{Tx: h, Fingerprint: k.fingerprint, Verdict: k.verdict, Invalid: k.invalid, Partition: k.partition, Offset: k.offset}
+	return window.Mark{Tx: h, Fingerprint: k.fingerprint, Verdict: k.verdict, Invalid: k.invalid, Partition: k.partition, Offset: k.offset,
+		Default: k.isDefault, Revised: k.revised, Latest: k.latest}
 }
 
 // Find returns what is known of the decision of a transaction.
@@ -156,14 +197,30 @@ func (x *Index) add(m *window.Mark, decision []byte) {
 	k := x.find(m.Tx)
 	if k == nil {
 		if x.marks.Len() >= generation {
+			x.since = max(x.since, x.newestOlder) // what older held is forgotten
 			x.marks, x.older = new(table.Table[window.TxHash, mark]), x.marks
+			x.newest, x.newestOlder = 0, x.newest
 		}
 		k, _ = x.marks.Add(m.Tx.Lo, m.Tx)
-		*k = mark{fingerprint: m.Fingerprint, offset: m.Offset, partition: m.Partition, verdict: m.Verdict, invalid: m.Invalid}
+		*k = mark{fingerprint: m.Fingerprint, offset: m.Offset, partition: m.Partition, verdict: m.Verdict, latest: m.Verdict, invalid: m.Invalid,
+			isDefault: m.Default, revised: m.Revised}
+		x.newest = max(x.newest, m.EventTime)
 	}
 	if len(decision) > 0 && !x.recent.holds(k.bytes) {
 		k.bytes = x.recent.put(decision)
 	}
+}
+
+// Revise notes that a later revision of a transaction stands in the topic. It
+// returns false for one that is not at hand.
+func (x *Index) Revise(h window.TxHash, verdict payment.Verdict) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := x.find(h)
+	if k != nil {
+		k.revised, k.latest = true, verdict
+	}
+	return k != nil
 }
 
 // Settle ends claims: their decisions are published, as the marks say, with
@@ -229,18 +286,17 @@ func Fingerprint(key window.Key, s *payment.Summary) uint64 {
 	return siphash.Hash(hi, lo, b)
 }
 
-// MarkOf reads from a record of risk.decisions what the index keeps of it; ok is
-// false for a later revision, which is not the verdict.
-func MarkOf(key window.Key, partition int32, offset int64, value []byte) (m window.Mark, ok bool, err error) {
+// MarkOf reads from a record of risk.decisions what the index keeps of it, and
+// its revision: that of a later one says only Tx and Latest.
+func MarkOf(key window.Key, partition int32, offset int64, value []byte) (m window.Mark, revision int, err error) {
 	var d payment.Decision
 	if err := json.Unmarshal(value, &d); err != nil {
-		return m, false, fmt.Errorf("decision at %d/%d: %w", partition, offset, err)
+		return m, 0, fmt.Errorf("decision at %d/%d: %w", partition, offset, err)
 	}
-	if d.Revision != 1 {
-		return m, false, nil
+	m = window.Mark{Tx: key.Tx(d.TransactionID), Latest: d.Verdict, Partition: partition, Offset: offset, EventTime: d.EventTime}
+	if d.Revision == 1 {
+		m.Fingerprint, m.Verdict = Fingerprint(key, &d.Transaction), d.Verdict
+		m.Invalid, m.Default = d.Source == payment.SourceInvalid, d.Source == payment.SourceDefaultDeadline
 	}
-	return window.Mark{
-		Tx: key.Tx(d.TransactionID), Fingerprint: Fingerprint(key, &d.Transaction), Verdict: d.Verdict,
-		Invalid: d.Source == payment.SourceInvalid, Partition: partition, Offset: offset,
-	}, true, nil
+	return m, d.Revision, nil
 }

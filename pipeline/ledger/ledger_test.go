@@ -12,7 +12,7 @@ func hash(i int) window.TxHash { return window.Key{}.Tx(fmt.Sprint(i)) }
 
 func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
 	x := New(1<<10, forgotten)
-	first, second := NewClaims(), NewClaims()
+	first, second := NewClaims(nil), NewClaims(nil)
 	if _, found, by := x.Claim(hash(1), first); found || by != nil {
 		t.Fatal("a new transaction was not free")
 	}
@@ -24,7 +24,7 @@ func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
 		t.Fatal("claims were done before they were settled")
 	default:
 	}
-	m := window.Mark{Tx: hash(1), Fingerprint: 7, Verdict: payment.Hold, Partition: 2, Offset: 9}
+	m := window.Mark{Tx: hash(1), Fingerprint: 7, Verdict: payment.Hold, Latest: payment.Hold, Partition: 2, Offset: 9}
 	x.Settle(first, []window.Mark{m}, func(int) []byte { return []byte("bytes") })
 	<-first.Done()
 	got, found, _ := x.Claim(hash(1), second)
@@ -38,7 +38,7 @@ func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
 
 func TestClaimsThatAreGivenUpAreFreeAgain(t *testing.T) {
 	x := New(1<<10, forgotten)
-	first, second := NewClaims(), NewClaims()
+	first, second := NewClaims(nil), NewClaims(nil)
 	x.Claim(hash(1), first)
 	x.Clear()
 	<-first.Done()
@@ -55,7 +55,7 @@ func TestTheFirstDecisionOfATransactionCounts(t *testing.T) {
 	}
 	x.Add(window.Mark{Tx: hash(1), Offset: 3, Verdict: payment.Approve}, nil)
 	x.Add(window.Mark{Tx: hash(1), Offset: 8, Verdict: payment.Block}, nil)
-	if m, _, _ := x.Claim(hash(1), NewClaims()); m.Offset != 3 || m.Verdict != payment.Approve {
+	if m, _, _ := x.Claim(hash(1), NewClaims(nil)); m.Offset != 3 || m.Verdict != payment.Approve {
 		t.Fatalf("the mark is %+v", m)
 	}
 }
@@ -88,14 +88,14 @@ func TestTheTopicTellsWhatTheIndexKnew(t *testing.T) {
 	var d payment.Decision
 	d.Reset()
 	d.TransactionID, d.Transaction, d.Verdict, d.Source = tx.ID, summary, payment.Block, payment.SourceInvalid
-	m, first, err := MarkOf(key, 4, 17, d.Append(nil))
-	want := window.Mark{Tx: key.Tx("t-1"), Fingerprint: Fingerprint(key, &summary), Verdict: payment.Block, Invalid: true, Partition: 4, Offset: 17}
-	if err != nil || !first || m != want {
-		t.Fatalf("%+v (first %v, %v), want %+v", m, first, err, want)
+	m, revision, err := MarkOf(key, 4, 17, d.Append(nil))
+	want := window.Mark{Tx: key.Tx("t-1"), Fingerprint: Fingerprint(key, &summary), Verdict: payment.Block, Latest: payment.Block, Invalid: true, Partition: 4, Offset: 17}
+	if err != nil || revision != 1 || m != want {
+		t.Fatalf("%+v (revision %d, %v), want %+v", m, revision, err, want)
 	}
 	d.Revision = 2
-	if _, first, _ := MarkOf(key, 4, 18, d.Append(nil)); first {
-		t.Fatal("a later revision was taken for the verdict")
+	if m, revision, _ := MarkOf(key, 4, 18, d.Append(nil)); revision != 2 || m.Verdict != 0 || m.Latest != payment.Block {
+		t.Fatalf("a later revision was taken for the verdict: %+v", m)
 	}
 	// Whatever must not differ under one id changes the fingerprint.
 	for i, change := range []func(*payment.Summary){

@@ -2,6 +2,11 @@ package payment
 
 import "testing"
 
+const (
+	hashA = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	hashB = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+)
+
 func TestControlFieldsAreRead(t *testing.T) {
 	at := parseTime(t, "2026-11-26T00:00:00Z")
 	d := Decoder{Limits: DefaultLimits(), Batch: true}
@@ -13,8 +18,17 @@ func TestControlFieldsAreRead(t *testing.T) {
 			Match: OutageMatch{Channel: "qr", Bank: "icbc", Payee: "m-88"}},
 		`{"control_id":"k-2","control":"outage_end","event_time":"2026-11-23T02:00:00Z","by":"ops","of":"k-1"}`: {
 			ID: "k-2", Kind: ControlOutageEnd, EventTime: parseTime(t, "2026-11-23T02:00:00Z"), By: "ops", Of: "k-1"},
+		`{"control_id":"k-3","control":"list_add","event_time":"2026-11-23T02:00:00Z","by":"a","why":"w","list":"l","value":"付","until":"2027-01-01T00:00:00Z"}`: {
+			ID: "k-3", Kind: ControlListAdd, EventTime: parseTime(t, "2026-11-23T02:00:00Z"), By: "a", Why: "w", List: "l", Value: "付",
+			Until: parseTime(t, "2027-01-01T00:00:00Z"), EffectiveAt: parseTime(t, "2026-11-23T02:00:00Z")},
+		`{"control_id":"k-4","control":"snooze","event_time":"2026-11-23T02:00:00Z","effective_at":"2026-11-24T00:00:00Z","by":"a","why":"w","rule":"r",` +
+			`"until":"2027-01-01T00:00:00Z","match":{"payer":"u","payee":"m","card":"c","device":"d"}}`: {
+			ID: "k-4", Kind: ControlSnooze, EventTime: parseTime(t, "2026-11-23T02:00:00Z"), By: "a", Why: "w", Rule: "r", Snooze: SnoozeMatch{"u", "m", "c", "d"},
+			Until: parseTime(t, "2027-01-01T00:00:00Z"), EffectiveAt: parseTime(t, "2026-11-24T00:00:00Z")},
+		`{"control_id":"k-5","control":"ruleset_activate","event_time":"2026-11-23T02:00:00Z","by":"a","why":"w","ruleset":"` + hashA + `","instead_of":"` + hashB + `"}`: {
+			ID: "k-5", Kind: ControlRulesetActivate, EventTime: parseTime(t, "2026-11-23T02:00:00Z"), By: "a", Why: "w", Ruleset: hashA, InsteadOf: hashB},
 	} {
-		got := Control{Why: "of the record before", Match: OutageMatch{Bank: "abc"}}
+		got := Control{Why: "of the record before", Match: OutageMatch{Bank: "abc"}, Snooze: SnoozeMatch{Payer: "p"}, Rule: "r"}
 		if r := d.Control([]byte(record), at, &got); r != nil || got != want {
 			t.Errorf("%s\nis read as %+v (%v)\nwant       %+v", record, got, r, want)
 		}

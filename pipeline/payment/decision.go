@@ -73,6 +73,16 @@ const (
 	DegradedUnshared = "unshared"
 )
 
+// DegradedNames returns everything that a decision can lack.
+func DegradedNames() []string {
+	return []string{DegradedLate, DegradedBehind, DegradedRuleFailed, DegradedStale, DegradedNoFeatures, DegradedUnshared}
+}
+
+// Sources returns all sources of a decision.
+func Sources() []Source {
+	return []Source{SourceRules, SourceModel, SourceList, SourceDuplicate, SourceInvalid, SourceDefaultDeadline, SourceDefaultError, SourceReview, SourceStepUp, SourceExpiry}
+}
+
 // DecisionReason is one cause of a verdict.
 type DecisionReason struct {
 	Code   string `json:"code"`   // stable
@@ -177,10 +187,18 @@ type Evidence struct {
 	Approximate []ApproximateValue `json:"approximate"` // the features among them that are not exact
 	Unknown     []string           `json:"unknown"`     // rules that met an absent value and did not fire
 	Failed      []string           `json:"failed"`      // rules that met an error and took no part
+	Exempt      []string           `json:"exempt"`      // exempts that switched off a rule that was true
+	Controls    []string           `json:"controls"`    // ids of the controls that took part
 }
 
 func (e *Evidence) empty() bool {
-	return len(e.Features) == 0 && len(e.Positions) == 0 && len(e.Approximate) == 0 && len(e.Unknown) == 0 && len(e.Failed) == 0
+	return len(e.Features) == 0 && len(e.Positions) == 0 && len(e.Approximate) == 0 && len(e.Unknown) == 0 && len(e.Failed) == 0 &&
+		len(e.Exempt) == 0 && len(e.Controls) == 0
+}
+
+// Clear empties e and keeps its slices.
+func (e *Evidence) Clear() {
+	*e = Evidence{e.Features[:0], e.Positions[:0], e.Approximate[:0], e.Unknown[:0], e.Failed[:0], e.Exempt[:0], e.Controls[:0]}
 }
 
 // NamedValue is a value under its full name, such as card.attempts_10m.
@@ -303,8 +321,8 @@ func eachField(b []byte, field func(name string, dec *json.Decoder) error) error
 
 // Reset empties d and keeps its slices.
 func (d *Decision) Reset() {
-	e := Evidence{d.Evidence.Features[:0], d.Evidence.Positions[:0], d.Evidence.Approximate[:0], d.Evidence.Unknown[:0], d.Evidence.Failed[:0]}
-	*d = Decision{V: 1, Revision: 1, Reasons: d.Reasons[:0], Degraded: d.Degraded[:0], Shadow: d.Shadow[:0], Evidence: e,
+	d.Evidence.Clear()
+	*d = Decision{V: 1, Revision: 1, Reasons: d.Reasons[:0], Degraded: d.Degraded[:0], Shadow: d.Shadow[:0], Evidence: d.Evidence,
 		Hold: HoldTerms{Needs: d.Hold.Needs[:0], Methods: d.Hold.Methods[:0]}}
 }
 
@@ -451,6 +469,12 @@ func (e *Evidence) append(b []byte) []byte {
 	}
 	if len(e.Failed) > 0 {
 		b = appendList(comma(b), "failed", e.Failed)
+	}
+	if len(e.Exempt) > 0 {
+		b = appendList(comma(b), "exempt", e.Exempt)
+	}
+	if len(e.Controls) > 0 {
+		b = appendList(comma(b), "controls", e.Controls)
 	}
 	return append(b, '}')
 }

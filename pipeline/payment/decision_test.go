@@ -125,6 +125,8 @@ func randomDecision(r *rand.Rand, d *Decision) {
 	}
 	d.Evidence.Unknown = append(d.Evidence.Unknown, texts()...)
 	d.Evidence.Failed = append(d.Evidence.Failed, texts()...)
+	d.Evidence.Exempt = append(d.Evidence.Exempt, texts()...)
+	d.Evidence.Controls = append(d.Evidence.Controls, texts()...)
 	for range r.IntN(3) {
 		d.Shadow = append(d.Shadow, ShadowResult{Rule: text(), Verdict: Verdict(1 + r.IntN(3))})
 	}

@@ -100,6 +100,13 @@ func (c *Control) Append(b []byte) []byte {
 	b = appendText(b, "of", c.Of)
 	b = appendTime(b, "from", c.From)
 	b = appendTime(b, "until", c.Until)
-	b = appendObject(b, "match", "channel", c.Match.Channel, "instrument.bank", c.Match.Bank, "payee.account_id", c.Match.Payee)
+	b = appendTime(b, "effective_at", c.EffectiveAt)
+	b = appendText(b, "list", c.List)
+	b = appendText(b, "value", c.Value)
+	b = appendText(b, "rule", c.Rule)
+	b = appendText(b, "ruleset", c.Ruleset)
+	b = appendText(b, "instead_of", c.InsteadOf)
+	b = appendObject(b, "match", "channel", c.Match.Channel, "instrument.bank", c.Match.Bank, "payee.account_id", c.Match.Payee,
+		"payer", c.Snooze.Payer, "payee", c.Snooze.Payee, "card", c.Snooze.Card, "device", c.Snooze.Device)
 	return append(b, '}')
 }

@@ -15,7 +15,7 @@ var hugeExponent = regexp.MustCompile(`[eE][+-]?[0-9]{4,}`)
 
 // beyondSchema holds the reasons that no schema can have.
 var beyondSchema = map[Reason]bool{ReasonEmpty: true, ReasonTooLarge: true, ReasonNotJSON: true, ReasonInvalidUTF8: true, ReasonTooDeep: true,
-	ReasonDuplicateKey: true, ReasonFutureTime: true, ReasonOlderThanLedger: true, ReasonDecideByEarly: true, ReasonUntilEarly: true}
+	ReasonDuplicateKey: true, ReasonFutureTime: true, ReasonOlderThanLedger: true, ReasonDecideByEarly: true, ReasonUntilEarly: true, ReasonExpired: true}
 
 // FuzzDecode holds the decoder against encoding/json and the published schemas
 // on any bytes: it never panics, is never slow, accepts nothing that they

@@ -34,10 +34,15 @@ const (
 	ReasonUnknownOutcome   Reason = "unknown_outcome"   // `outcome` is outside its closed set
 	ReasonUnknownReview    Reason = "unknown_review"    // `review` or its label is outside its closed set
 	ReasonUnknownControl   Reason = "unknown_control"   // `control` or a name in its match is outside its closed set
-	ReasonUntilEarly       Reason = "until_early"       // `until` is not after `from`
+	ReasonUntilEarly       Reason = "until_early"       // `until` is not after `from` or `effective_at`
+	ReasonExpired          Reason = "expired"           // a control that had ended when it came
+	ReasonBadHash          Reason = "bad_hash"          // no hash of a ruleset
 	ReasonOlderThanLedger  Reason = "older_than_ledger" // could have been decided and forgotten
 	ReasonIDConflict       Reason = "id_conflict"       // the id was decided with other content
-	ReasonUnmatched        Reason = "unmatched"         // an outcome whose transaction never came
+	ReasonUnmatched        Reason = "unmatched"         // an outcome or review whose transaction never came
+	ReasonNotHeld          Reason = "not_held"          // a review of a transaction that was never on hold
+	ReasonNotNeeded        Reason = "not_needed"        // a release of a hold that waits for no review
+	ReasonAfterEnd         Reason = "after_end"         // a review or step-up of a hold that has ended
 )
 
 // Reasons returns the closed set, in the order in which it is documented.
@@ -47,7 +52,7 @@ func Reasons() []Reason {
 		ReasonAmountNegative, ReasonAmountOverflow, ReasonUnknownCurrency, ReasonBadTime, ReasonFutureTime,
 		ReasonDecideByEarly, ReasonBadCountry, ReasonBadIP, ReasonBadLocation, ReasonTooLong, ReasonControlCharacter,
 		ReasonTooManyFields, ReasonUnknownOutcome, ReasonUnknownReview, ReasonUnknownControl, ReasonUntilEarly,
-		ReasonOlderThanLedger, ReasonIDConflict, ReasonUnmatched}
+		ReasonExpired, ReasonBadHash, ReasonOlderThanLedger, ReasonIDConflict, ReasonUnmatched, ReasonNotHeld, ReasonNotNeeded, ReasonAfterEnd}
 }
 
 // Refusal says why a record cannot be used: the reason and the field that it

@@ -174,7 +174,7 @@ func (s *scanner) noteName(o *object, name string) {
 }
 
 // nameFactor is tested to do what nameBit says.
-const nameFactor = 0x612e7697
+const nameFactor = 0xa61fa47d
 
 // nameBit maps a name to one of 64 bits. The factor was chosen so that no two
 // names of one object of the contract share a bit.

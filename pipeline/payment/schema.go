@@ -7,7 +7,7 @@ var schemas embed.FS
 
 // SchemaNames returns the names that Schema knows.
 func SchemaNames() []string {
-	return []string{"transaction", "outcome", "review", "control", "decision"}
+	return []string{"transaction", "outcome", "review", "control", "decision", "notice", "alert"}
 }
 
 // Schema returns the published JSON Schema (draft 2020-12) of a kind of record;

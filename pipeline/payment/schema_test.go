@@ -115,6 +115,10 @@ func TestSchemaEnumerationsEqualTheClosedSets(t *testing.T) {
 		{"decision", []string{"properties", "source"}, sources},
 		{"decision", []string{"properties", "hold", "properties", "on_expiry"}, verdicts},
 		{"decision", []string{"properties", "transaction", "properties", "type"}, TypeNames()},
+		{"notice", []string{"properties", "kind"}, NoticeKindNames()},
+		{"alert", []string{"properties", "severity"}, SeverityNames()},
+		{"alert", []string{"properties", "state"}, AlertStateNames()},
+		{"alert", []string{"properties", "code"}, alertCodeNames()},
 	} {
 		text, _ := Schema(test.schema)
 		var node map[string]any
@@ -152,7 +156,7 @@ func TestSchemaExamplesAreValid(t *testing.T) {
 			if _, err := judge(schema, example); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if name == "decision" {
+			if name == "decision" || name == "notice" || name == "alert" { // what the gate writes and does not decode
 				continue
 			}
 			if r := decode(name, example, later); r != nil {

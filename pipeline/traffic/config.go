@@ -33,6 +33,10 @@ type Config struct {
 	// outcome, or of the days that stolen cards lie quiet) the part beyond one
 	// minute is divided by it. Default 1; at 2000 a day is 43 seconds.
 	OutcomeSpeed float64
+	// Patient is an event time: payments before it may be decided until a minute
+	// after it, so that a stream that begins in the past is not late when it comes.
+	// Zero: every payment is in a hurry.
+	Patient payment.Time
 }
 
 const (

@@ -117,6 +117,9 @@ func (g *Generator) emit(now payment.Time, label Label) Event {
 	if t.DecideBy = 0; g.decides != 0 {
 		t.DecideBy = now.Add(g.decides)
 	}
+	if now < g.cfg.Patient {
+		t.DecideBy = g.cfg.Patient.Add(time.Minute)
+	}
 	g.expect(now, label)
 	return Event{Time: now, Kind: payment.RecordTransaction, Key: t.Payer.AccountID, Value: g.write(t), Label: label}
 }

@@ -55,7 +55,8 @@ func (s *Stream) Decision(r *broker.Record) {
 	s.Show(&d)
 }
 
-// DeadLetter prints a record of the topic of dead letters.
+// DeadLetter prints a record of the topic of dead letters; not the receipts of
+// those that were re-submitted.
 func (s *Stream) DeadLetter(r *broker.Record) {
 	var reason, field string
 	for _, h := range r.Headers {
@@ -64,6 +65,8 @@ func (s *Stream) DeadLetter(r *broker.Record) {
 			reason = string(h.Value)
 		case "field":
 			field = string(h.Value)
+		case "receipt":
+			return
 		}
 	}
 	s.line("dead letter: %s %s", reason, field)

@@ -27,9 +27,13 @@ func TestTheStreamShowsWhatHappens(t *testing.T) {
 		s.Decision(&broker.Record{Value: d.Append(nil)})
 	}
 	s.DeadLetter(&broker.Record{Headers: []broker.Header{{Key: "reason", Value: []byte("id_conflict")}, {Key: "field", Value: []byte("transaction_id")}}})
+	s.DeadLetter(&broker.Record{Headers: []broker.Header{{Key: "receipt", Value: []byte("done")}}}) // nothing was refused
 	s.Decision(&broker.Record{Value: []byte("{")})
 	s.Totals()
 	got := out.String()
+	if n := strings.Count(got, "dead letter:"); n != 1 {
+		t.Errorf("%d dead letters of one:\n%s", n, got)
+	}
 	for _, want := range []string{
 		"08:00:00.001  qr                  CNY 128.50  approve      1.5",
 		"10:00:00.001  qr                  CNY 128.50  hold           -  CARD_TESTING (6 attempts)",

@@ -138,6 +138,7 @@ func (s *Embedded) append(items []*Item, view bool) error {
 			}
 		}
 	}
+	s.forgetGuesses()
 	return nil
 }
 

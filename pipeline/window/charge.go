@@ -130,6 +130,13 @@ func (f *folder) noteEarlier(n uint32, own uint64, it *Item) {
 	f.readEarlier(fd, own, it)
 }
 
+// hidden makes an empty fold that nobody finds by a key.
+func (f *folder) hidden() uint32 {
+	n := f.number()
+	*f.foldOf(n) = fold{page: n / foldPage, used: true, fresh: true, at: minTime, from: minTime}
+	return n
+}
+
 // appendNamed appends the entry of a transaction with its id as text behind all
 // fields, for those that repeat it to name it. The journal has it so, and on Redis
 // what stands under the transaction and in the log of its charge: who finds an

@@ -30,8 +30,10 @@ type Embedded struct {
 	gone      payment.Time // up to this event time the logs have lost events, which were too old
 	begun     bool         // the tail says all that is written again in each segment
 	run       folding      // scratch of Append
-	loaded    int64
-	evicted   int64
+	// provisional is what only guesses look at.
+	provisional provisional
+	loaded      int64
+	evicted     int64
 }
 
 var _ Store = (*Embedded)(nil)
@@ -41,8 +43,9 @@ var _ Store = (*Embedded)(nil)
 func Open(opts Options) (*Embedded, error) {
 	opts.fillDefaults()
 	s := &Embedded{opts: opts, parked: waiting{}, gone: minTime}
-	s.journal = journal{dir: opts.Dir, limit: int(opts.SegmentBytes)}
-	s.index = runs{dir: opts.Dir, plan: planOf(newGroups(opts.Features, opts.Keep))}
+	s.journal = journal{dir: opts.Dir, files: opts.Files, limit: int(opts.SegmentBytes), mu: &s.mu}
+	s.journal.breaker = newBreaker(s.journal.heal, opts.OnHealth)
+	s.index = runs{dir: opts.Dir, files: opts.Files, plan: planOf(newGroups(opts.Features, opts.Keep))}
 	s.index.plan, _ = s.index.plan.with(nil)
 	if opts.Dir == "" {
 		var err error
@@ -62,7 +65,7 @@ func Open(opts Options) (*Embedded, error) {
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
 	}
-	s.journal.syncEvery(opts.SyncEvery, &s.mu)
+	s.journal.syncEvery(opts.SyncEvery)
 	return s, nil
 }
 
@@ -74,7 +77,11 @@ func (s *Embedded) open() error {
 		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	s.useGroups(newGroups(s.opts.Features, s.opts.Keep))
-	if err := s.rememberBefore(); err != nil {
+	err := s.rememberBefore()
+	if err == nil {
+		err = s.adopt()
+	}
+	if err != nil {
 		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	return nil
@@ -159,7 +166,7 @@ func (s *Embedded) useGroups(groups []*group) {
 			s.keepChain(f.foldOf(n))
 		}
 	}
-	s.memory = memory{}
+	s.memory, s.provisional = memory{}, provisional{}
 	for _, g := range groups {
 		f := s.newFolder(g, s, s.journal.key, &s.outages, &s.opts)
 		f.evicted = s.keepChain
@@ -184,9 +191,16 @@ func (s *Embedded) keepChain(fd *fold) {
 }
 
 // The store is the history that its folds read.
-func (s *Embedded) entryAt(number uint64) entry { return s.journal.at(number) }
-func (s *Embedded) retain(uint64)               {}
-func (s *Embedded) release(uint64)              {}
+func (s *Embedded) entryAt(number uint64) entry {
+	if s.guesses != nil {
+		if e, ok := s.provisional.numbered(number); ok {
+			return e
+		}
+	}
+	return s.journal.at(number)
+}
+func (s *Embedded) retain(uint64)  {}
+func (s *Embedded) release(uint64) {}
 
 // Use implements Store. Where features look at more than the index finds, it is
 // made again from the journal; payments wait only for the tail of that.
@@ -199,7 +213,7 @@ func (s *Embedded) Use(ctx context.Context, features []Feature) error {
 		if err := s.index.work(true); err != nil { // its files have the names of the new ones
 			return err
 		}
-		next := runs{dir: s.opts.Dir, plan: plan}
+		next := runs{dir: s.opts.Dir, files: s.opts.Files, plan: plan}
 		sealed := s.journal.segments[:len(s.journal.segments)-1]
 		for i, segment := range sealed {
 			if ctx.Err() != nil {
@@ -278,6 +292,10 @@ func (s *Embedded) Durable() uint64 {
 	return s.journal.durable.Load()
 }
 
+// Incarnation implements Store. A journal that lost its end is found by its
+// length, and another one by its key.
+func (s *Embedded) Incarnation() string { return "-" }
+
 // Size implements Store.
 func (s *Embedded) Size() Size {
 	s.mu.Lock()
@@ -295,6 +313,15 @@ func (s *Embedded) Close() (err error) {
 	})
 	return err
 }
+
+// Health implements Store.
+func (s *Embedded) Health() Health { return s.journal.breaker.state() }
+
+// Back implements Store.
+func (s *Embedded) Back() <-chan struct{} { return s.journal.breaker.whenBack() }
+
+// Epoch implements Store.
+func (s *Embedded) Epoch() uint64 { return 1 }
 
 // Holds implements Store.
 func (s *Embedded) Holds(_ context.Context, h TxHash) (bool, error) {
@@ -428,25 +455,32 @@ func (s *Embedded) load(f *folder, key uint64) uint32 {
 // renew makes the fold of entity n again where it has events that the log has
 // lost since: nobody can judge them any more. The entity keeps its number.
 func (s *Embedded) renew(f *folder, n uint32) {
+	if s.outlived(f, n) {
+		key := f.foldOf(n).key
+		f.evict(n)
+		s.load(f, key) // takes the number that was given back last
+	}
+}
+
+// outlived tells whether fold n has events that the log has lost.
+func (s *Embedded) outlived(f *folder, n uint32) bool {
 	fd := f.foldOf(n)
 	if fd.log.segment == s.journal.tail().number { // nothing was lost since it was looked at
-		return
+		return false
 	}
 	if fd.events.n == 0 || fd.events.at(f.ringsOf(fd), fd.events.first).time > s.gone {
-		return
+		return false
 	}
 	for i := fd.events.first; i < fd.events.end(); i++ {
 		el := fd.events.at(f.ringsOf(fd), i)
 		if el.time > s.gone {
-			return
+			return false
 		}
 		if el.ref&tileBit == 0 && s.journal.at(el.number()) == nil {
-			key := fd.key
-			f.evict(n)
-			s.load(f, key) // takes the number that was given back last
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // roll seals the tail when it is full, makes its index, and gives up what is no
@@ -454,6 +488,9 @@ func (s *Embedded) renew(f *folder, n uint32) {
 func (s *Embedded) roll() error {
 	if s.opts.ReadOnly {
 		return ErrReadOnly
+	}
+	if err := s.journal.usable(); err != nil {
+		return err
 	}
 	if s.bytes() > s.opts.Memory {
 		s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16))
@@ -463,7 +500,7 @@ func (s *Embedded) roll() error {
 			return err
 		}
 	}
-	if len(s.journal.tail().data) < s.journal.limit {
+	if t := s.journal.tail(); len(t.data) < s.journal.limit && !t.sealed {
 		return nil
 	}
 	number := s.journal.tail().number
@@ -563,6 +600,9 @@ func (s *Embedded) writeAgain() error {
 func (s *Embedded) Outage(_ context.Context, o Outage) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.roll(); err != nil {
+		return err
+	}
 	s.journal.put(func(b []byte) []byte { return appendOutage(b, &o) })
 	if err := s.journal.flush(); err != nil {
 		return err

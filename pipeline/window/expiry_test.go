@@ -270,7 +270,7 @@ func TestNumbersOfEntriesWrap(t *testing.T) {
 // the wrap.
 func TestANumberFindsItsEntryOnBothSidesOfTheWrap(t *testing.T) {
 	const wraps = 1 << (numberBits - segmentShift)
-	j := journal{limit: 1 << 10}
+	j := journal{limit: 1 << 10, breaker: newBreaker(nil, nil)}
 	if err := j.begin(wraps - 2); err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,12 @@ import (
 	"hash/crc32"
 	"io"
 	"math/bits"
-	"os"
 	"sort"
 	"unsafe"
 
 	"github.com/edsrzf/mmap-go"
+
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // An index finds the entries of an entity, and of a transaction, in sealed
@@ -31,6 +32,7 @@ type run struct {
 	filter   []uint64 // see filtered
 	mapped   mmap.MMap
 	stuck    bool                    // its file could not be written, or one of it and those behind it
+	waits    bool                    // it is stuck until the disk takes it
 	search   func(key uint64) []pair // instead of all these, where a segment has no index: see readonly.go
 }
 
@@ -162,21 +164,25 @@ func (r *run) header(plan string) []byte {
 }
 
 // save writes a run to a file, which appears when it is whole.
-func (r *run) save(name, plan string) (err error) {
-	f, err := os.Create(name + ".part")
+func (r *run) save(files disk.Files, name, plan string) (err error) {
+	f, err := files.Create(name + ".part")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(r.header(plan))
-	for _, part := range [][]byte{rawBytes(r.filter), rawBytes(r.first), rawBytes(r.pairs)} {
+	at := int64(0)
+	for _, part := range [][]byte{r.header(plan), rawBytes(r.filter), rawBytes(r.first), rawBytes(r.pairs)} {
 		if err == nil {
-			_, err = f.Write(part)
+			_, err = f.WriteAt(part, at)
+			at += int64(len(part))
 		}
 	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(name+".part", name)
+	return files.Rename(name+".part", name)
 }
 
 // openRun maps the file of a run that was made for a plan.

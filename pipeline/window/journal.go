@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // A journal is everything that happened, in one order: segments of which the
@@ -31,6 +32,7 @@ import (
 // damage, and the store does not open.
 type journal struct {
 	dir   string
+	files disk.Files
 	limit int
 	key   Key
 	// All that would be written is refused.
@@ -40,17 +42,21 @@ type journal struct {
 	segments []*segment // those that are kept, the tail last
 	pending  []byte     // what the next flush writes
 
-	// Of a directory. file and mark are owned by whoever holds the store's lock.
-	lock   *flock.Flock
-	file   *os.File
-	mark   *os.File // SYNCED
-	mu     sync.Locker
-	ticker *time.Ticker
-	done   chan struct{}
-	synced sync.WaitGroup
+	// Of a directory. Whoever holds the store's lock owns file while the breaker is
+	// closed; while it is open, heal does. It is replaced with both locks held.
+	lock    *flock.Flock
+	file    disk.File   // of the tail
+	mark    disk.File   // SYNCED
+	mu      sync.Locker // the store's
+	breaker *breaker
+	ticker  *time.Ticker
+	done    chan struct{}
+	synced  sync.WaitGroup
 
 	durable atomic.Uint64 // what was written up to here is on the disk
-	syncing sync.Mutex    // held while file is synced or replaced
+	syncing sync.Mutex    // held while file is synced or replaced; taken after the store's
+	recast  atomic.Bool   // a sync has failed: what the disk has of file is unknown
+	room    atomic.Int64  // the bytes of the write that failed last
 	failed  atomic.Pointer[error]
 }
 
@@ -112,26 +118,25 @@ func (j *journal) put(add func([]byte) []byte) (entry, uint64) {
 	return e, numberOf(t.number, len(t.data)+at)
 }
 
-// flush writes what was put, as a whole or not at all.
+// flush writes what was put, as a whole or not at all: nobody reads behind
+// len(tail.data), and what a write that failed has left there is cut off before the
+// next one (heal).
 func (j *journal) flush() error {
 	defer func() { j.pending = j.pending[:0] }()
 	if j.readOnly {
 		return ErrReadOnly
 	}
-	if err := j.failed.Load(); err != nil {
-		return *err
+	if err := j.usable(); err != nil {
+		return err
 	}
 	t := j.tail()
 	if len(t.data)+len(j.pending) > maxSegment {
 		return fmt.Errorf("journal: %d bytes at once are more than a segment takes", len(j.pending))
 	}
 	if j.file != nil {
-		if _, err := j.file.Write(j.pending); err != nil {
-			// Take back what was written of it, or nobody could read on behind it.
-			if back := errors.Join(j.file.Truncate(int64(len(t.data))), seekTo(j.file, int64(len(t.data)))); back != nil {
-				j.fail(back)
-			}
-			return fmt.Errorf("journal: %w", err)
+		if _, err := j.file.WriteAt(j.pending, int64(len(t.data))); err != nil {
+			j.room.Store(int64(len(j.pending)))
+			return j.broke(err)
 		}
 	}
 	from := len(t.data)
@@ -151,25 +156,34 @@ func (j *journal) flush() error {
 	return nil
 }
 
-// seal completes the tail and begins another segment.
+// seal completes the tail and begins another segment. Where it fails on the way, the
+// next call goes on from there.
 func (j *journal) seal() error {
 	t := j.tail()
-	j.put(t.appendSeal)
-	if err := j.flush(); err != nil {
-		return err
-	}
-	if j.file != nil {
-		j.syncing.Lock()
-		defer j.syncing.Unlock()
-		if err := errors.Join(j.file.Sync(), j.file.Close(), t.mapFile(j.name(t.number))); err != nil {
-			j.fail(err)
+	if !t.sealed {
+		j.put(t.appendSeal)
+		if err := j.flush(); err != nil {
 			return err
 		}
+		t.sealed = true
 	}
+	if j.file == nil {
+		return j.begin(t.number + 1)
+	}
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	if err := j.syncFile(); err != nil {
+		return err
+	}
+	old := j.file
 	if err := j.begin(t.number + 1); err != nil {
+		return j.broke(err)
+	}
+	if err := t.mapFile(j.name(t.number)); err != nil { // it stays in memory
 		j.fail(err)
 		return err
 	}
+	_ = old.Close() // it is synced: there is nothing that it could still say
 	return nil
 }
 
@@ -177,17 +191,17 @@ func (j *journal) seal() error {
 func (j *journal) begin(number uint32) error {
 	s := &segment{number: number, data: segmentHeader(j.key, number)}
 	if j.dir != "" {
-		f, err := os.OpenFile(j.name(number), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		f, err := j.files.Create(j.name(number))
 		if err != nil {
 			return err
 		}
-		if _, err := f.Write(s.data); err != nil {
+		if _, err = f.WriteAt(s.data, 0); err == nil {
+			err = j.files.SyncDir(j.dir)
+		}
+		if err != nil {
 			return errors.Join(err, f.Close())
 		}
 		j.file = f
-		if err := syncDir(j.dir); err != nil {
-			return err
-		}
 	}
 	j.segments = append(j.segments, s)
 	return nil
@@ -197,8 +211,8 @@ func (j *journal) begin(number uint32) error {
 func (j *journal) drop() error {
 	s := j.segments[0]
 	if j.dir != "" {
-		if err := os.Remove(j.name(s.number)); err != nil {
-			return err
+		if err := j.files.Remove(j.name(s.number)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return j.broke(err)
 		}
 	}
 	j.segments = j.segments[1:]
@@ -235,7 +249,13 @@ func (j *journal) open(owner string, visit func(at int, e entry) error) (err err
 	if err := j.checkOwner(owner); err != nil {
 		return err
 	}
-	if j.mark, err = os.OpenFile(filepath.Join(j.dir, "SYNCED"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if j.mark, err = j.files.Open(j.markName()); errors.Is(err, os.ErrNotExist) {
+		j.mark, err = j.files.Create(j.markName())
+	}
+	if err != nil {
+		return err
+	}
+	if err := j.files.Remove(j.recastName()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	names, err := filepath.Glob(filepath.Join(j.dir, "journal-*"))
@@ -284,13 +304,13 @@ func (j *journal) openSegment(name string, last bool) error {
 	}
 	begun := last && j.syncedSize(s.number) == 0
 	if begun && info.Size() < int64(headerSize) {
-		return os.Remove(name) // the crash came while the segment was begun
+		return j.files.Remove(name) // the crash came while the segment was begun
 	}
 	if err := s.mapFile(name); err != nil {
 		return errors.Join(ErrCorrupt, err)
 	}
 	if begun && len(bytes.TrimLeft(s.data, "\x00")) == 0 {
-		return errors.Join(s.unmap(), os.Remove(name)) // the same, and only the file's length has reached the disk
+		return errors.Join(s.unmap(), j.files.Remove(name)) // the same, and only the file's length has reached the disk
 	}
 	key, ok := readHeader(s.data, s.number)
 	if strings.HasPrefix(string(s.data[:min(len(s.data), len(journalMagic))]), "SLUICEJ1") {
@@ -343,18 +363,26 @@ func (j *journal) openTail(t *segment, visit func(int, entry) error) error {
 	if err != nil {
 		return err
 	}
-	if synced := j.syncedSize(t.number); int64(end) < synced {
+	synced := j.syncedSize(t.number)
+	if int64(end) < synced {
 		return fmt.Errorf("%w at byte %d, and %d were on the disk already", ErrCorrupt, end, synced)
 	}
-	if j.file, err = os.OpenFile(j.name(t.number), os.O_WRONLY, 0); err != nil {
+	if j.file, err = j.files.Open(j.name(t.number)); err != nil {
 		return err
 	}
-	// What a crash cut in the middle goes; what a killed process had only handed to the system becomes durable.
-	if err := errors.Join(j.file.Truncate(int64(end)), seekTo(j.file, int64(end)), j.file.Sync()); err != nil {
-		return err
+	// What a crash cut in the middle goes. What a killed process had only handed to
+	// the system becomes durable: it is written again, since a sync of that process may
+	// have failed, and the system then takes for written what the disk does not have.
+	if err = j.file.Truncate(int64(end)); err == nil {
+		_, err = j.file.WriteAt(t.data[synced:], synced)
 	}
-	j.noteSynced(t.number, end)
-	return nil
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err == nil {
+		err = j.noteSynced(t.number, end)
+	}
+	return err
 }
 
 // checkOwner keeps two consumer groups from sharing a directory: their offsets
@@ -363,7 +391,7 @@ func (j *journal) checkOwner(owner string) error {
 	name := filepath.Join(j.dir, "OWNER")
 	got, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return os.WriteFile(name, []byte(owner), 0o600)
+		return j.writeWhole(name+".part", name, []byte(owner))
 	}
 	if err == nil && string(got) != owner {
 		return fmt.Errorf("%w: %q, not %q", ErrOwner, got, owner)
@@ -371,25 +399,45 @@ func (j *journal) checkOwner(owner string) error {
 	return err
 }
 
+// writeWhole makes a file durable under a first name, and then under its own: so it
+// is there as a whole, or as it was before.
+func (j *journal) writeWhole(first, name string, data []byte) error {
+	f, err := j.files.Create(first)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(data, 0); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := j.files.Rename(first, name); err != nil {
+		return err
+	}
+	return j.files.SyncDir(j.dir)
+}
+
 // The file SYNCED says how much of which segment was on the disk at the last
 // sync. It is not synced itself: it may be behind, never ahead. What is damaged
 // below it is damage; above it, a crash.
 
-func (j *journal) noteSynced(number uint32, size int) {
+func (j *journal) markName() string { return filepath.Join(j.dir, "SYNCED") }
+
+func (j *journal) noteSynced(number uint32, size int) error {
 	var b [12]byte
 	binary.LittleEndian.PutUint32(b[:], number)
 	binary.LittleEndian.PutUint64(b[4:], uint64(size))
-	if _, err := j.mark.WriteAt(b[:], 0); err != nil {
-		j.fail(err)
-	}
+	_, err := j.mark.WriteAt(b[:], 0)
+	return err
 }
 
 func (j *journal) readSynced() (number uint32, size int64) {
-	var b [12]byte
-	if n, _ := j.mark.ReadAt(b[:], 0); n < len(b) {
+	b, err := os.ReadFile(j.markName())
+	if err != nil || len(b) < 12 {
 		return 0, 0
 	}
-	return binary.LittleEndian.Uint32(b[:]), int64(binary.LittleEndian.Uint64(b[4:]))
+	return binary.LittleEndian.Uint32(b), int64(binary.LittleEndian.Uint64(b[4:]))
 }
 
 func (j *journal) syncedNumber() uint32 { n, _ := j.readSynced(); return n }
@@ -402,28 +450,15 @@ func (j *journal) syncedSize(number uint32) int64 {
 	return 0
 }
 
-func seekTo(f *os.File, at int64) error {
-	_, err := f.Seek(at, io.SeekStart)
-	return err
-}
-
 // fail makes the journal unusable: what is on the disk is no longer known.
 func (j *journal) fail(err error) {
 	err = fmt.Errorf("journal: %w", err)
 	j.failed.CompareAndSwap(nil, &err)
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// syncEvery begins to sync in the background; mu is the store's lock.
-func (j *journal) syncEvery(d time.Duration, mu sync.Locker) {
-	j.mu, j.done, j.ticker = mu, make(chan struct{}), time.NewTicker(d)
+// syncEvery begins to sync in the background.
+func (j *journal) syncEvery(d time.Duration) {
+	j.done, j.ticker = make(chan struct{}), time.NewTicker(d)
 	j.durable.Store(j.written())
 	j.synced.Go(func() {
 		for {
@@ -442,21 +477,32 @@ func (j *journal) sync() {
 	j.mu.Lock()
 	written, number, size := j.written(), j.tail().number, len(j.tail().data)
 	j.mu.Unlock()
-	if written == j.durable.Load() {
+	if written == j.durable.Load() || j.usable() != nil {
 		return
 	}
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
 	// The file may have been replaced by a later segment meanwhile: then the earlier one was synced whole.
-	if err := j.file.Sync(); err != nil {
-		// After a failed sync nobody knows what the disk holds: never say durable again.
-		j.fail(err)
+	if j.syncFile() != nil {
 		return
 	}
-	if j.failed.Load() == nil {
-		j.durable.Store(written)
-		j.noteSynced(number, size)
+	j.durable.Store(written)
+	if err := j.noteSynced(number, size); err != nil {
+		_ = j.broke(err)
 	}
+}
+
+// syncFile syncs the tail's file. Once that has failed, no later success says
+// anything of this file: see heal. The caller holds syncing.
+func (j *journal) syncFile() error {
+	if err := j.usable(); err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		j.recast.Store(true)
+		return j.broke(err)
+	}
+	return nil
 }
 
 func (j *journal) close() (err error) {
@@ -469,13 +515,11 @@ func (j *journal) close() (err error) {
 	close(j.done)
 	j.ticker.Stop()
 	j.synced.Wait()
+	j.breaker.end()
 	j.sync()
-	err = errors.Join(j.file.Close(), j.mark.Close())
+	err = errors.Join(j.usable(), j.file.Close(), j.mark.Close())
 	for _, s := range j.segments {
 		err = errors.Join(err, s.unmap())
-	}
-	if failed := j.failed.Load(); failed != nil {
-		err = errors.Join(*failed, err)
 	}
 	return errors.Join(err, j.lock.Unlock())
 }

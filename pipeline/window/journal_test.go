@@ -481,6 +481,7 @@ func TestAWriteThatFailsLosesNothing(t *testing.T) {
 			t.Errorf("%d bytes more are written", s.Written()-written)
 		}
 		lift()
+		<-s.Back()
 		l.write(t, s, 12) // the same ones again, and their outcomes
 		for _, it := range l.items[10:] {
 			appended(t, straight, onceMore(it))

@@ -14,7 +14,8 @@ type memory struct {
 	sets     tallies  // of the cells that count distinct values
 	sketches sketches // of those that have too many
 	folders  []*folder
-	turn     int // of the folders: where the clock's hand stands
+	guesses  guesses // see peek.go
+	turn     int     // of the folders: where the clock's hand stands
 }
 
 // folder works on the folds of one group: it is the group, its entities, and
@@ -60,8 +61,17 @@ func (f *folder) find(key uint64) (n uint32, ok bool) {
 	return 0, false
 }
 
-// begin makes an empty fold for an entity that has none.
+// begin makes an empty fold for an entity; one that it has is no longer found.
 func (f *folder) begin(key uint64) uint32 {
+	n := f.number()
+	at, _ := f.index.Add(key, key)
+	*at = n
+	*f.foldOf(n) = fold{key: key, page: n / foldPage, used: true, fresh: true, at: minTime, from: minTime}
+	return n
+}
+
+// number gives out the number of a fold that nobody has.
+func (f *folder) number() uint32 {
 	var n uint32
 	if last := len(f.free) - 1; last >= 0 {
 		n = f.free[last]
@@ -75,9 +85,6 @@ func (f *folder) begin(key uint64) uint32 {
 		}
 		f.count++
 	}
-	at, _ := f.index.Add(key, key)
-	*at = n
-	*f.foldOf(n) = fold{key: key, page: n / foldPage, used: true, fresh: true, at: minTime, from: minTime}
 	return n
 }
 
@@ -103,6 +110,11 @@ func (f *folder) evict(n uint32) {
 		f.evicted(fd)
 	}
 	f.index.Delete(fd.key, fd.key)
+	f.discard(n)
+}
+
+// discard gives back a fold that nobody finds any more.
+func (f *folder) discard(n uint32) {
 	f.release(n)
 	f.free = append(f.free, n)
 }

@@ -159,6 +159,9 @@ func (s *Embedded) Parked(_ context.Context, before payment.Time) ([]Parked, err
 func (s *Embedded) ForgetParked(_ context.Context, before payment.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.roll(); err != nil {
+		return err
+	}
 	s.journal.put(func(b []byte) []byte { return appendForget(b, before) })
 	if err := s.journal.flush(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,7 @@ import (
 //	dec:HASH                  string: the first decision on a transaction
 //	outages                   string: A entries, back to back
 //	progress                  hash: partition -> event time noted in ns, caught up or not, when in ms
+//	probe:N                   string: was written to see whether a master takes writes; lives a minute
 //
 // # Appending
 //
@@ -89,12 +91,29 @@ import (
 //
 // # Failures
 //
-// When a command fails or times out, its bytes may stand in the log or not. The
-// call returns an error, the folds of all entities it touched are dropped, and
-// made again from the logs when they are needed. The items come again; of those
-// that stand in a log already the first entry counts.
+// When a command fails or times out, its bytes may stand in the log or not, now or
+// later: a server that was stopped may still do what it was told long ago. To us
+// that is another member who writes. A fold is at any time what the log says up to
+// fold.log, since its entries are folded in the order in which they were read, and
+// our own only once they stand; so a call that fails leaves its folds as they are.
+// The items come again; of those that stand in a log already, the first entry
+// counts. A fold that was only half read is given up, and the one before it stays.
 //
-// When a server was replaced (see nodes), all folds are dropped.
+// The first failure opens the breaker (breaker.go, redis_away.go). While it is
+// open every call fails at once with ErrAway, and Peek goes on with what is in
+// memory (peek.go).
+//
+// When a server was replaced (see nodes), or keys are gone, no fold is trusted any
+// more, and each is made again when it is needed; until then Peek may look at it.
+//
+// # Locks
+//
+// calls is held for one call with all its round trips, so that what one call adds
+// to a log is contiguous in this member's view. mu guards memory and is given up
+// for each round trip (see exec): so Peek, and what only reads memory, waits for
+// no server, but at most for what a call computes between two of them. During a
+// round trip others may look at folds, and copy them; only the holder of calls
+// changes or evicts them.
 type Redis struct {
 	opts   Options
 	at     RedisOptions
@@ -103,15 +122,24 @@ type Redis struct {
 	names  names
 	nodes  *nodes
 	turns  turns
+	// patience is how long a round trip may take.
+	patience time.Duration
+	breaker  *breaker
+	key      Key // never changes once the store is open
 
-	written atomic.Uint64 // calls that were acknowledged
+	written  atomic.Uint64 // calls that were acknowledged
+	vanished atomic.Uint64 // how often keys were gone that the same servers had
 
-	mu      sync.Mutex // guards everything below; held for one call with its round trips
-	key     Key
+	calls chan struct{} // holds one while a call is under way
+	mu    sync.Mutex    // guards everything below: see Locks
+
 	broken  error // why the store can never be used again
 	doubt   bool  // something has failed since all nodes were asked
+	gone    bool  // keys are, that nobody has given up
 	asked   time.Time
+	begun   uint64 // changes of nodes when the store was opened
 	changes uint64 // of nodes, that were seen
+	trust   uint32 // folds that were made under another number are not trusted
 	memory
 	logs    []*logged // what memory.folders work on, in the same order
 	ours    int       // of these, those that our features look at; they come first
@@ -126,7 +154,7 @@ type Redis struct {
 	pending []*addition // scratch of write
 	loaded  int64
 	evicted int64
-	lost    int64
+	peeked  []byte // scratch of Peek
 }
 
 var _ Store = (*Redis)(nil)
@@ -144,6 +172,9 @@ type logged struct {
 type side struct {
 	refreshed uint32 // when we last set the expiry of its last segment, in s since 1970; 0: never
 	touched   uint32 // 1 + its place among the additions of this round; 0: none
+	trust     uint32 // Redis.trust when it was made
+	loading   bool   // it is being read, and shown to nobody
+	before    uint32 // while it is: 1 + the number of the fold that it will replace; 0: there is none
 }
 
 // OpenRedis connects to a store, and makes it if there is none. The error says
@@ -156,29 +187,38 @@ func OpenRedis(ctx context.Context, at RedisOptions, opts Options) (*Redis, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &Redis{opts: opts, at: at, where: &where, names: namesOf(at.Prefix), nodes: &nodes{}, parked: map[TxHash]bool{}}
+	s := &Redis{opts: opts, at: at, where: &where, names: namesOf(at.Prefix), nodes: &nodes{}, parked: map[TxHash]bool{},
+		calls: make(chan struct{}, 1), patience: max(at.Timeout, opening), trust: 1}
+	s.breaker = newBreaker(s.probe, opts.OnHealth)
 	if s.client, err = at.connect(&where, s.nodes); err != nil {
 		return nil, fmt.Errorf("store %s: %w", &where, err)
 	}
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(s.failed("open", err), s.client.Close())
+		return nil, errors.Join(s.failed("open", err), s.Close())
 	}
+	s.patience = at.Timeout
 	return s, nil
 }
 
 func (s *Redis) open(ctx context.Context) error {
-	if err := checkServer(ctx, s.client, s.where); err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.ask(ctx, func(ctx context.Context) error {
+		if err := checkServer(ctx, s.client, s.where); err != nil {
+			return err
+		}
+		return s.nodes.askAll(ctx, s.client)
+	})
+	if err != nil {
 		return err
 	}
-	if err := s.nodes.askAll(ctx, s.client); err != nil {
-		return err
-	}
-	s.changes, s.asked = s.nodes.changed(), time.Now()
+	s.begun, s.asked = s.nodes.changed(), time.Now()
+	s.changes = s.begun
 	fresh, err := newKey()
 	if err != nil {
 		return err
 	}
-	if s.key, err = s.claimKey(ctx, fresh); err != nil {
+	if s.key, _, err = s.claimKey(ctx, fresh); err != nil {
 		return err
 	}
 	if err := s.checkOwner(ctx); err != nil {
@@ -206,43 +246,50 @@ func (s *Redis) use(ctx context.Context, features []Feature) error {
 	return nil
 }
 
-// claimKey returns the key of the store, which is this one if it had none.
-func (s *Redis) claimKey(ctx context.Context, key Key) (Key, error) {
+// claimKey returns the key of the store, which is this one if it had none: then
+// made is true.
+func (s *Redis) claimKey(ctx context.Context, key Key) (_ Key, made bool, err error) {
+	pipe := s.client.Pipeline()
+	var set *redis.BoolCmd
 	if !s.opts.ReadOnly {
-		if err := s.client.SetNX(ctx, s.names.key(), key.bytes(), 0).Err(); err != nil {
-			return Key{}, err
-		}
+		set = pipe.SetNX(ctx, s.names.key(), key.bytes(), 0)
 	}
-	b, err := s.client.Get(ctx, s.names.key()).Bytes()
+	get := pipe.Get(ctx, s.names.key())
+	if err := s.trip(ctx, pipe); err != nil {
+		return Key{}, false, err
+	}
+	b, err := get.Bytes()
 	if errors.Is(err, redis.Nil) {
-		return Key{}, fmt.Errorf("there is no store with the prefix %q", s.at.Prefix)
+		return Key{}, false, fmt.Errorf("there is no store with the prefix %q", s.at.Prefix)
 	}
 	if err != nil {
-		return Key{}, err
+		return Key{}, false, err
 	}
 	if len(b) != 16 {
-		return Key{}, fmt.Errorf("%w: %s has %d bytes, not 16", ErrCorrupt, s.names.key(), len(b))
+		return Key{}, false, fmt.Errorf("%w: %s has %d bytes, not 16", ErrCorrupt, s.names.key(), len(b))
 	}
-	return keyOf(b), nil
+	return keyOf(b), set != nil && set.Val(), nil
 }
 
 func (s *Redis) checkOwner(ctx context.Context) error {
 	if s.opts.Owner == "" || s.opts.ReadOnly {
 		return nil
 	}
-	if err := s.client.SetNX(ctx, s.names.owner(), s.opts.Owner, 0).Err(); err != nil {
+	pipe := s.client.Pipeline()
+	pipe.SetNX(ctx, s.names.owner(), s.opts.Owner, 0)
+	owner := pipe.Get(ctx, s.names.owner())
+	if err := s.trip(ctx, pipe); err != nil {
 		return err
 	}
-	owner, err := s.client.Get(ctx, s.names.owner()).Result()
-	if err == nil && owner != s.opts.Owner {
-		err = fmt.Errorf("%w: %q; another prefix makes another store", ErrOwner, owner)
+	if owner.Val() != s.opts.Owner {
+		return fmt.Errorf("%w: %q; another prefix makes another store", ErrOwner, owner.Val())
 	}
-	return err
+	return nil
 }
 
 // failed says what of which store has failed.
 func (s *Redis) failed(what string, err error) error {
-	return fmt.Errorf("store %s: %s: %w", s.where, what, explain(err, s.where))
+	return fmt.Errorf("store %s: %s: %w", s.where, what, err)
 }
 
 // errAgain ends a call whose folds are worth nothing: see renew.
@@ -253,7 +300,7 @@ func (s *Redis) change(ctx context.Context, what string, operation func(context.
 	if s.opts.ReadOnly {
 		return ErrReadOnly
 	}
-	if err := s.do(context.WithoutCancel(ctx), what, operation); err != nil {
+	if err := s.do(ctx, what, operation); err != nil {
 		return err
 	}
 	s.written.Add(1)
@@ -261,7 +308,19 @@ func (s *Redis) change(ctx context.Context, what string, operation func(context.
 }
 
 // do runs an operation alone, once more where folds turn out to be worth nothing.
+// The caller's patience ends its waiting for its turn; what has begun is carried
+// out, and bounded by what each round trip may take.
 func (s *Redis) do(ctx context.Context, what string, operation func(context.Context) error) error {
+	if err := s.breaker.check(); err != nil {
+		return s.failed(what, err)
+	}
+	select {
+	case s.calls <- struct{}{}:
+		defer func() { <-s.calls }()
+	case <-ctx.Done():
+		return s.failed(what, overdue(ctx))
+	}
+	ctx = context.WithoutCancel(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
@@ -276,77 +335,104 @@ func (s *Redis) do(ctx context.Context, what string, operation func(context.Cont
 			err = operation(ctx)
 		}
 	}
+	if errors.Is(err, errAgain) {
+		err = away(err) // it goes on changing under our hands
+	}
 	s.shrinkAll()
 	if err != nil {
 		s.doubt = true
 		return s.failed(what, err)
 	}
+	s.dropGuesses()
 	return nil
 }
 
-// checkNodes asks all masters who they are, now and then and after each failure.
+// checkNodes asks all masters who they are, now and then and after each failure,
+// and whether the store is still there.
 func (s *Redis) checkNodes(ctx context.Context) error {
 	if s.doubt || time.Since(s.asked) > checkNodesEvery {
-		if err := s.nodes.askAll(ctx, s.client); err != nil {
+		if err := s.ask(ctx, func(ctx context.Context) error { return s.nodes.askAll(ctx, s.client) }); err != nil {
 			return err
 		}
+		pipe := s.client.Pipeline()
+		there := pipe.Exists(ctx, s.names.key())
+		if err := s.trip(ctx, pipe); err != nil {
+			return err
+		}
+		s.gone = there.Val() == 0
 		s.doubt, s.asked = false, time.Now()
 	}
-	if s.nodes.changed() != s.changes {
+	if s.gone || s.nodes.changed() != s.changes {
 		return s.renew(ctx)
 	}
 	return nil
 }
 
-// renew drops all folds, and looks whether the store is still the same.
+// renew trusts no fold any more, and looks whether the store is still the same.
+// What it has found counts only once all of it was found: a call that fails on the
+// way begins again here.
 func (s *Redis) renew(ctx context.Context) error {
-	if changes := s.nodes.changed(); changes != s.changes {
-		s.changes = changes
-		s.lost++
-	}
-	s.useGroups(s.groups()[:s.ours])
-	key, err := s.claimKey(ctx, s.key)
+	changes, outages := s.nodes.changed(), s.outages.list
+	key, made, err := s.claimKey(ctx, s.key)
 	if err != nil {
 		return err
 	}
 	if key != s.key {
-		s.broken = errors.New("another store stands there now, with another key: start again")
+		s.broken = ErrReplaced
 		return s.broken
 	}
 	if err := s.checkOwner(ctx); err != nil {
+		if errors.Is(err, ErrOwner) {
+			s.broken = err
+		}
 		return err
 	}
 	if err := s.readOutages(ctx); err != nil {
 		return err
 	}
+	if changes != s.changes || made || s.gone {
+		s.chores = nil // of logs that may be gone; whoever meets a seal takes them up
+	}
+	if (made || s.gone) && changes == s.changes {
+		s.vanished.Add(1)
+	}
+	s.changes, s.gone = changes, false
+	s.trust++
+	if !slices.Equal(outages, s.outages.list) { // folds take away by the outages by which they added
+		s.useGroups(s.groups()[:s.ours])
+	}
 	s.kinds.at = time.Time{}
 	return nil
 }
 
-// exec sends a pipeline. The error is errAgain if a server was replaced meanwhile.
+// exec is trip for what rests on folds: the error is errAgain if a server was
+// replaced meanwhile.
 func (s *Redis) exec(ctx context.Context, p redis.Pipeliner) error {
-	err := s.send(ctx, p)
+	err := s.trip(ctx, p)
 	if err == nil && s.nodes.changed() != s.changes {
 		err = errAgain
 	}
 	return err
 }
 
-// send sends a pipeline and looks at the error of each command.
-func (s *Redis) send(ctx context.Context, p redis.Pipeliner) error {
-	if p.Len() == 0 {
-		return nil
-	}
-	cmds, err := p.Exec(ctx)
-	for _, cmd := range cmds {
-		if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) {
-			return e
-		}
-	}
-	if errors.Is(err, redis.Nil) {
-		err = nil
-	}
-	return err
+// trip sends a pipeline, and gives up mu until the answers are there.
+func (s *Redis) trip(ctx context.Context, p redis.Pipeliner) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return s.send(ctx, p)
+}
+
+// ask is trip for what is no pipeline.
+func (s *Redis) ask(ctx context.Context, what func(context.Context) error) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return s.attempt(ctx, what)
+}
+
+// yield lets those go on who wait for mu, between two steps of a long computation.
+func (s *Redis) yield() {
+	s.mu.Unlock()
+	s.mu.Lock()
 }
 
 // useGroups begins with empty folds for these groups, and for the other kinds
@@ -366,24 +452,6 @@ func (s *Redis) useGroups(groups []*group) {
 	}
 }
 
-// begin makes an empty fold.
-func (l *logged) begin(key uint64) uint32 {
-	n := l.folder.begin(key)
-	for int(n) >= len(l.side) {
-		l.side = append(l.side, side{})
-	}
-	l.side[n] = side{}
-	return n
-}
-
-// give up a fold of which it is unknown whether it is what the log says.
-func (l *logged) giveUp(n uint32, key uint64) {
-	l.side[n].touched = 0
-	if l.foldOf(n).key == key {
-		l.evict(n)
-	}
-}
-
 // horizon is how long logs are kept: as long as any member needs them.
 func (s *Redis) horizon() time.Duration {
 	return max(s.reach(), s.opts.Keep, s.kinds.reach) + s.opts.Lateness + slack
@@ -395,11 +463,11 @@ func (s *Redis) headLives() time.Duration    { return s.horizon() + 3*slack }
 
 const refreshEvery = slack / 2
 
-// trusted tells whether the keys of a fold certainly live: we have set their
-// expiry not too long ago, and its events are not so old that others may have
+// trusted tells whether a fold is what its log says, and the keys of that certainly
+// live: no server was replaced since it was made, we have set their expiry not too long ago, and its events are not so old that others may have
 // given up their segment.
 func (s *Redis) trusted(l *logged, n uint32, now uint32) bool {
-	if now-l.side[n].refreshed >= uint32((s.horizon()+slack)/time.Second) {
+	if l.side[n].trust != s.trust || now-l.side[n].refreshed >= uint32((s.horizon()+slack)/time.Second) {
 		return false
 	}
 	fd := l.foldOf(n)
@@ -453,7 +521,7 @@ func (s *Redis) Since(of Entity) payment.Time {
 }
 
 // Key implements Store.
-func (s *Redis) Key() Key { return s.key } // never changes once the store is open
+func (s *Redis) Key() Key { return s.key }
 
 // Entities implements Store.
 func (s *Redis) Entities() []Entity {
@@ -476,13 +544,25 @@ func (s *Redis) Written() uint64 { return s.written.Load() }
 // configured to be.
 func (s *Redis) Durable() uint64 { return s.written.Load() }
 
-// Lost counts how often a server was replaced, so that something may have been
-// lost that it had acknowledged.
+// Epoch implements Store. It grows as soon as a server is known to be another one:
+// with the probe that ends an outage, or with the first answer of a new
+// connection. A master that joins a cluster is taken for one that was replaced.
+func (s *Redis) Epoch() uint64 { return 1 + uint64(s.Lost()) }
+
+// Lost counts how often a server was replaced, or keys were gone, so that something
+// may have been lost that was acknowledged.
 func (s *Redis) Lost() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lost
+	return int64(s.nodes.changed() - s.begun + s.vanished.Load())
 }
+
+// Health implements Store.
+func (s *Redis) Health() Health { return s.breaker.state() }
+
+// Back implements Store.
+func (s *Redis) Back() <-chan struct{} { return s.breaker.whenBack() }
+
+// Incarnation implements Store.
+func (s *Redis) Incarnation() string { return s.nodes.incarnation() }
 
 // Size implements Store.
 func (s *Redis) Size() Size {
@@ -493,15 +573,20 @@ func (s *Redis) Size() Size {
 
 // Holds implements Store.
 func (s *Redis) Holds(ctx context.Context, h TxHash) (bool, error) {
-	n, err := s.client.Exists(ctx, s.names.tx(h)).Result()
-	if err != nil {
+	pipe := s.client.Pipeline()
+	there := pipe.Exists(ctx, s.names.tx(h))
+	if err := s.send(ctx, pipe); err != nil {
 		return false, s.failed("look for a transaction", err)
 	}
-	return n > 0, nil
+	return there.Val() > 0, nil
 }
 
 // Earlier implements Store. The decisions themselves are in the store: see First.
 func (s *Redis) Earlier(TxHash) (Mark, bool) { return Mark{}, false }
 
-// Close implements Store. The logs stay.
-func (s *Redis) Close() error { return s.client.Close() }
+// Close implements Store. The logs stay. What is under way fails.
+func (s *Redis) Close() error {
+	err := s.client.Close()
+	s.breaker.end()
+	return err
+}

@@ -2,7 +2,6 @@ package window
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -12,29 +11,54 @@ import (
 // Append implements Store. The calls of lanes that come at the same time go
 // together; each sees those that stand before it.
 func (s *Redis) Append(ctx context.Context, items []*Item) error {
-	return s.turns.take(ctx, &call{items: items, view: true}, s.turn)
+	return s.turns.take(ctx, &call{items: items, view: true}, s.turn, s.leave)
 }
 
 // Note implements Store.
 func (s *Redis) Note(ctx context.Context, items []*Item) error {
-	return s.turns.take(ctx, &call{items: items}, s.turn)
+	return s.turns.take(ctx, &call{items: items}, s.turn, s.leave)
 }
 
 // turn appends the items of several calls.
-func (s *Redis) turn(ctx context.Context, calls []*call) {
-	err := s.change(ctx, "append to the entities' logs", func(ctx context.Context) error {
+func (s *Redis) turn(calls []*call) {
+	err := s.change(context.Background(), "append to the entities' logs", func(ctx context.Context) error {
 		r := &s.round
 		r.reset()
 		for _, c := range calls {
+			if c.gone {
+				continue // of what was begun, the items come again
+			}
+			c.from = len(r.items)
 			for _, it := range c.items {
 				r.items = append(r.items, it)
 				r.view = append(r.view, c.view)
 			}
 		}
+		defer func() {
+			for _, c := range calls {
+				c.from = -1
+			}
+		}()
 		return s.append(ctx, r)
 	})
 	for _, c := range calls {
 		c.err = err
+	}
+}
+
+// leave gives a caller who has stopped waiting its items back. A round that has
+// begun with them is carried out with substitutes; items whose entries were not
+// made yet drop out of it.
+func (s *Redis) leave(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.gone = true
+	if c.from < 0 {
+		return
+	}
+	for i, it := range c.items {
+		s.round.items[c.from+i] = &Item{Hash: it.Hash, Late: it.Late, known: it.known,
+			Values: make([]payment.Value, len(it.Values)), Positions: make([]payment.Position, len(it.Positions))}
 	}
 }
 
@@ -54,8 +78,9 @@ type round struct {
 	byHash   map[TxHash]int32
 	folding  folding // scratch of prefetch
 	keys     []uint64
-	names    []byte // scratch of named
-	reading  bool   // nothing is appended
+	named    []entry // entries with the ids of their transactions behind them
+	names    []byte  // what named is made of
+	reading  bool    // nothing is appended
 }
 
 type repeat struct{ item, of int32 }
@@ -69,7 +94,7 @@ type outcome struct {
 func (r *round) reset() {
 	clear(r.adds) // of pointers to what may be gone
 	*r = round{items: r.items[:0], view: r.view[:0], numbers: r.numbers[:0], entries: r.entries[:0], repeats: r.repeats[:0],
-		outcomes: r.outcomes[:0], adds: r.adds[:0], from: r.from[:0], at: r.at[:0], stood: r.stood, pieces: r.pieces, byHash: r.byHash, folding: r.folding, keys: r.keys, names: r.names[:0]}
+		outcomes: r.outcomes[:0], adds: r.adds[:0], from: r.from[:0], at: r.at[:0], stood: r.stood, pieces: r.pieces, byHash: r.byHash, folding: r.folding, keys: r.keys, named: r.named, names: r.names[:0]}
 	r.pieces.reset()
 	clear(r.byHash)
 }
@@ -91,11 +116,14 @@ func (r *round) find(tx TxHash) (item int32, ok bool) {
 }
 
 // append is a round: see Redis.
-func (s *Redis) append(ctx context.Context, r *round) (err error) {
+func (s *Redis) append(ctx context.Context, r *round) error {
+	if len(r.items) == 0 {
+		return nil // all have left
+	}
 	if err := s.number(ctx, r); err != nil {
 		return err
 	}
-	defer func() { s.endRound(r, err) }()
+	defer s.endRound(r)
 	if err := s.touchAll(ctx, r); err != nil {
 		return err
 	}
@@ -140,10 +168,13 @@ func (s *Redis) number(ctx context.Context, r *round) error {
 		return err
 	}
 	s.kafka = max(s.kafka, now)
-	r.numbers, r.entries = resize(r.numbers, len(r.items)), resize(r.entries, len(r.items))
+	r.numbers, r.entries, r.named = resize(r.numbers, len(r.items)), resize(r.entries, len(r.items)), resize(r.named, len(r.items))
 	values := s.values()
 	var late []int
 	for i, it := range r.items {
+		if it.Tx == nil {
+			continue // its caller has left
+		}
 		it.begin(values, s.ours)
 		it.Hash = s.key.Tx(it.Tx.ID)
 		it.known = false
@@ -156,7 +187,7 @@ func (s *Redis) number(ctx context.Context, r *round) error {
 	}
 	seen := make(map[TxHash]int32, len(r.items))
 	for i, it := range r.items {
-		if it.Late {
+		if it.Late || it.Tx == nil {
 			continue
 		}
 		if first, ok := seen[it.Hash]; ok {
@@ -167,6 +198,7 @@ func (s *Redis) number(ctx context.Context, r *round) error {
 		r.pieces.buf = appendTransaction(r.pieces.buf[:0], s.key, it)
 		r.numbers[i] = s.entries.hold(r.pieces.buf)
 		r.entries[i] = s.entries.entryAt(r.numbers[i])
+		r.name(i, it.Tx.ID)
 	}
 	r.pieces.buf = r.pieces.buf[:0]
 	return nil
@@ -192,14 +224,12 @@ func (s *Redis) askLate(ctx context.Context, r *round, late []int) error {
 	return nil
 }
 
-// endRound lets go of what a round held. After an error nobody knows what stands
-// in the logs, so the folds are given up.
-func (s *Redis) endRound(r *round, err error) {
+// endRound lets go of what a round held. Its folds are what their logs say, also
+// after an error: see Redis.
+func (s *Redis) endRound(r *round) {
 	for i := range r.adds {
-		if a := &r.adds[i]; a.l.foldOf(a.n).key == a.key {
-			if a.l.side[a.n].touched = 0; err != nil {
-				a.l.giveUp(a.n, a.key)
-			}
+		if a := &r.adds[i]; a.n != none && a.l.foldOf(a.n).key == a.key {
+			a.l.side[a.n].touched = 0
 		}
 	}
 	for _, n := range r.numbers {
@@ -231,8 +261,8 @@ func (s *Redis) touchAll(ctx context.Context, r *round) error {
 				continue
 			}
 			if _, ok := l.findTx(l.foldOf(at.n), e.time(), e.tx()); ok && at.last != anew {
-				l.giveUp(at.n, at.key)
-				at.n, at.last, again = l.begin(at.key), anew, true
+				l.side[at.n].touched = 0
+				at.n, at.last, again = s.begin(l, at.key), anew, true
 				l.side[at.n].touched = 1
 			}
 		}
@@ -272,17 +302,11 @@ func (s *Redis) touch(r *round, l *logged, now uint32) {
 			continue
 		}
 		n, ok := l.find(key)
-		if ok && l.side[n].touched == 0 && !s.trusted(l, n, now) {
-			l.evict(n)
-			ok = false
-		}
-		last := int32(-1)
-		assumed := !ok && l.onlyEarlier && !r.reading
-		if assumed {
-			n = l.begin(key)
-			l.foldOf(n).log = logEnd{segment: 1}
-		} else if !ok {
-			n, last = l.begin(key), anew
+		last, assumed := int32(-1), false
+		if !ok && l.onlyEarlier && !r.reading {
+			n, assumed = s.assumeEmpty(l, key), true
+		} else if !ok || l.side[n].touched == 0 && !s.trusted(l, n, now) {
+			n, last = s.begin(l, key), anew
 		}
 		if side := &l.side[n]; side.touched == 0 {
 			fd := l.foldOf(n)
@@ -331,7 +355,7 @@ func (s *Redis) gather(r *round) {
 			}
 			p := piece{item: int32(i), number: r.numbers[i], e: e}
 			if l.entity.First == Charge {
-				p.e = r.named(e, r.items[i].Tx.ID)
+				p.e = r.named[i]
 			}
 			r.pieces.add(a, p)
 			for ; next < len(r.outcomes) && r.outcomes[next].item == int32(i); next++ {
@@ -366,23 +390,42 @@ func (s *Redis) answer(r *round, i int32, a *addition, at uint64, position payme
 // foldAndIndex folds what was appended, while the entries are put under their
 // transactions. It returns the outcomes that were found waiting, by item.
 func (s *Redis) foldAndIndex(ctx context.Context, r *round) (parked []*redis.StringSliceCmd, err error) {
-	pipe := s.client.Pipeline()
 	parked = make([]*redis.StringSliceCmd, len(r.items))
+	var pipes []redis.Pipeliner
+	pipe := s.client.Pipeline()
 	for i, e := range r.entries {
 		if e == nil {
 			continue
 		}
+		if pipe.Len() >= commandsAtOnce {
+			pipes, pipe = append(pipes, pipe), s.client.Pipeline()
+		}
 		hash := r.items[i].Hash
-		pipe.Set(ctx, s.names.tx(hash), []byte(r.named(e, r.items[i].Tx.ID)), s.segmentLives())
+		pipe.Set(ctx, s.names.tx(hash), []byte(r.named[i]), s.segmentLives())
 		parked[i] = pipe.LRange(ctx, s.names.parked(hash), 0, -1)
 	}
 	s.addChores(ctx, pipe, true)
 	sent := make(chan error, 1)
-	go func() { sent <- s.exec(ctx, pipe) }()
+	go func() {
+		for _, some := range append(pipes, pipe) {
+			if err := s.send(ctx, some); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
 	for k, l := range s.logs {
 		s.foldOwn(r, k, l)
+		s.yield()
 	}
-	if err := <-sent; err != nil {
+	s.mu.Unlock()
+	err = <-sent
+	s.mu.Lock()
+	if err == nil && s.nodes.changed() != s.changes {
+		err = errAgain
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.endChores(true)
@@ -431,7 +474,7 @@ func (r *round) prefetch(kind int, l *logged) {
 // View implements Store. It looks at the end of the logs, and not at where the
 // transactions stand.
 func (s *Redis) View(ctx context.Context, items []*Item) error {
-	return s.do(context.WithoutCancel(ctx), "read the entities' logs", func(ctx context.Context) error {
+	return s.do(ctx, "read the entities' logs", func(ctx context.Context) error {
 		values := s.values()
 		adds := make([]addition, 0, len(s.logs)*len(items))
 		at := make([]int, len(s.logs)*len(items))
@@ -452,10 +495,10 @@ func (s *Redis) View(ctx context.Context, items []*Item) error {
 					place = len(adds)
 					byKey[key] = place
 					a := addition{l: l, key: key, first: -1, last: -1}
-					if n, ok := l.find(key); ok {
+					if n, ok := l.find(key); ok && l.side[n].trust == s.trust {
 						a.n, a.at = n, l.foldOf(n).log
 					} else {
-						a.n, a.last = l.begin(key), anew
+						a.n, a.last = s.begin(l, key), anew
 					}
 					l.foldOf(a.n).used = true
 					adds = append(adds, a)
@@ -464,9 +507,6 @@ func (s *Redis) View(ctx context.Context, items []*Item) error {
 			}
 		}
 		if err := s.readOn(ctx, adds); err != nil {
-			for i := range adds {
-				adds[i].l.giveUp(adds[i].n, adds[i].key)
-			}
 			return err
 		}
 		for k, l := range s.logs[:s.ours] {
@@ -488,7 +528,7 @@ func (s *Redis) View(ctx context.Context, items []*Item) error {
 
 // reread answers transactions that stood in the logs before they were noted, as
 // of their first entries.
-func (s *Redis) reread(ctx context.Context, items []*Item) (err error) {
+func (s *Redis) reread(ctx context.Context, items []*Item) error {
 	r := &s.round
 	r.reset()
 	for _, it := range items {
@@ -503,7 +543,7 @@ func (s *Redis) reread(ctx context.Context, items []*Item) (err error) {
 	if err := s.number(ctx, r); err != nil {
 		return err
 	}
-	defer func() { s.endRound(r, err) }()
+	defer s.endRound(r)
 	if err := s.touchAll(ctx, r); err != nil {
 		return err
 	}
@@ -530,29 +570,9 @@ func (s *Redis) readOn(ctx context.Context, adds []addition) error {
 	if err := s.load(ctx, nil, fresh); err != nil {
 		return err
 	}
-	for len(pending) > 0 {
-		pipe := s.client.Pipeline()
-		some := pending[:min(len(pending), readsAtOnce)]
-		data := make([]*redis.StringCmd, len(some))
-		for i, a := range some {
-			data[i] = pipe.GetRange(ctx, s.names.log(a.l.name, a.key, a.at.segment), int64(a.at.offset), -1)
-		}
-		if err := s.exec(ctx, pipe); err != nil {
-			return err
-		}
-		var again []*addition
-		for i, a := range some {
-			segment := a.at.segment
-			sealed, err := s.follow(nil, a, bytesOf(data[i].Val()))
-			if err != nil {
-				return err
-			}
-			if sealed {
-				s.chore(a, segment, heading)
-				again = append(again, a)
-			}
-		}
-		pending = slices.Concat(again, pending[len(some):])
+	behind := make([]*reading, len(pending))
+	for i, a := range pending {
+		behind[i] = &reading{addition: a, last: a.at.segment}
 	}
-	return nil
+	return s.readLogs(ctx, nil, behind)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -50,16 +51,11 @@ func (s *Redis) First(ctx context.Context, hashes []TxHash, decisions [][]byte) 
 	if s.opts.ReadOnly {
 		return nil, ErrReadOnly
 	}
-	keep := s.opts.KeepMarks
-	if keep == 0 {
-		keep = s.opts.Keep
-	}
-	pipe := s.client.Pipeline()
 	found := make([]*redis.Cmd, len(hashes))
-	for i, h := range hashes {
-		found[i] = pipe.Do(ctx, "set", s.names.decision(h), decisions[i], "nx", "get", "px", keep.Milliseconds())
-	}
-	if err := s.send(ctx, pipe); err != nil {
+	err = s.inPipelines(ctx, len(hashes), decisionsAtOnce, func(pipe redis.Pipeliner, i int) {
+		found[i] = pipe.Do(ctx, "set", s.names.decision(hashes[i]), decisions[i], "nx", "get", "px", s.decisionsLive().Milliseconds())
+	})
+	if err != nil {
 		return nil, s.failed("make decisions the first", err)
 	}
 	winners = make([][]byte, len(hashes))
@@ -69,4 +65,46 @@ func (s *Redis) First(ctx context.Context, hashes []TxHash, decisions [][]byte) 
 		}
 	}
 	return winners, nil
+}
+
+// Stand makes each decision the first of its transaction, whatever the store said
+// before: what stands on the topic is the truth. It is called after an outage or
+// a loss, for what was decided without First. The error wraps ErrAway where the
+// store does not take them; then some may have been taken.
+func (s *Redis) Stand(ctx context.Context, hashes []TxHash, decisions [][]byte) error {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	err := s.inPipelines(ctx, len(hashes), decisionsAtOnce, func(pipe redis.Pipeliner, i int) {
+		pipe.Set(ctx, s.names.decision(hashes[i]), decisions[i], s.decisionsLive())
+	})
+	if err != nil {
+		return s.failed("let decisions stand", err)
+	}
+	return nil
+}
+
+// decisionsAtOnce is how many go in one pipeline: some are of several kilobytes.
+const decisionsAtOnce = 256
+
+// inPipelines sends n commands, so many at once.
+func (s *Redis) inPipelines(ctx context.Context, n, atOnce int, add func(pipe redis.Pipeliner, i int)) error {
+	for from := 0; from < n; from += atOnce {
+		pipe := s.client.Pipeline()
+		for i := from; i < min(n, from+atOnce); i++ {
+			add(pipe, i)
+		}
+		if err := s.send(ctx, pipe); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decisionsLive is how long the first decision of a transaction is known.
+func (s *Redis) decisionsLive() time.Duration {
+	if s.opts.KeepMarks == 0 {
+		return s.opts.Keep
+	}
+	return s.opts.KeepMarks
 }

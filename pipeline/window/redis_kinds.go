@@ -31,13 +31,14 @@ const (
 )
 
 func (k *kindsKept) read(ctx context.Context, s *Redis) error {
-	fields, err := s.client.HGetAll(ctx, s.names.kinds()).Result()
-	if err != nil {
+	pipe := s.client.Pipeline()
+	fields := pipe.HGetAll(ctx, s.names.kinds())
+	if err := s.trip(ctx, pipe); err != nil {
 		return err
 	}
-	k.since, k.reach = make(map[string]payment.Time, len(fields)), 0
+	k.since, k.reach = make(map[string]payment.Time, len(fields.Val())), 0
 	k.at, k.known = time.Time{}, time.Now()
-	for name, text := range fields {
+	for name, text := range fields.Val() {
 		if text == newKind {
 			k.since[name] = maxTime
 			continue

@@ -2,7 +2,6 @@ package window
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -101,9 +100,10 @@ func (s *Redis) write(ctx context.Context, r *round, p *pieces, adds []addition)
 		}
 	}
 	for len(pending) > 0 {
+		some := pending[:min(len(pending), commandsAtOnce)]
 		pipe := s.client.Pipeline()
 		s.addChores(ctx, pipe, false)
-		for _, a := range pending {
+		for _, a := range some {
 			s.sendAppend(ctx, pipe, a, p, now)
 		}
 		mark := pipe.StrLen(ctx, s.names.outages())
@@ -115,7 +115,7 @@ func (s *Redis) write(ctx context.Context, r *round, p *pieces, adds []addition)
 			return errAgain // an outage was marked: folds may judge otherwise
 		}
 		var behind, again []*addition
-		for _, a := range pending {
+		for _, a := range some {
 			if a.refresh && a.n != none {
 				a.l.side[a.n].refreshed = now
 			}
@@ -138,12 +138,13 @@ func (s *Redis) write(ctx context.Context, r *round, p *pieces, adds []addition)
 			}
 			again = append(again, more...)
 		}
-		for _, a := range pending {
+		for _, a := range some {
 			if end := a.at.offset + a.size(); a.stands && end >= s.limit(a) {
 				s.chore(a, a.at.segment, sealing)
 			}
 		}
-		pending = append(pending[:0], again...)
+		left := copy(pending, pending[len(some):])
+		pending = append(pending[:left], again...)
 	}
 	s.pending = pending
 	return nil
@@ -168,6 +169,25 @@ func (s *Redis) sendAppend(ctx context.Context, pipe redis.Pipeliner, a *additio
 // catchUp reads what others have appended before additions that were just
 // appended, and returns those that stand behind a seal and must be appended again.
 func (s *Redis) catchUp(ctx context.Context, r *round, behind []*addition) (again []*addition, err error) {
+	for len(behind) > 0 {
+		some, bytes := behind, 0
+		for i, a := range behind {
+			if bytes += int(a.length.Val()) - int(a.size()) - int(a.at.offset); i > 0 && bytes > bytesAtOnce {
+				some = behind[:i]
+				break
+			}
+		}
+		behind = behind[len(some):]
+		more, err := s.catchUpSome(ctx, r, some)
+		if err != nil {
+			return nil, err
+		}
+		again = append(again, more...)
+	}
+	return again, nil
+}
+
+func (s *Redis) catchUpSome(ctx context.Context, r *round, behind []*addition) (again []*addition, err error) {
 	pipe := s.client.Pipeline()
 	between := make([]*redis.StringCmd, len(behind))
 	for i, a := range behind {
@@ -188,7 +208,7 @@ func (s *Redis) catchUp(ctx context.Context, r *round, behind []*addition) (agai
 			continue
 		}
 		segment := a.at.segment
-		sealed, err := s.follow(r, a, data)
+		sealed, err := s.follow(r, a, data, false)
 		if err != nil {
 			return nil, err
 		}
@@ -214,24 +234,35 @@ func (s *Redis) beginAnew(ctx context.Context, r *round, a *addition) error {
 			return err
 		}
 	} else {
-		a.l.giveUp(a.n, a.key)
-		a.n = a.l.begin(a.key)
+		touched := a.l.side[a.n].touched
+		a.n = s.begin(a.l, a.key)
+		a.l.side[a.n].touched = touched
 		if err := s.load(ctx, r, []*addition{a}); err != nil {
 			return err
 		}
 	}
 	if a.at.segment == old {
-		return errAgain // nobody gave it up: it was lost
+		s.gone = true // nobody gave it up: it was lost
+		return errAgain
 	}
-	return s.client.Unlink(ctx, s.names.log(a.l.name, a.key, old)).Err() // what we appended there nobody reads
+	pipe := s.client.Pipeline()
+	pipe.Unlink(ctx, s.names.log(a.l.name, a.key, old)) // what we appended there nobody reads
+	return s.exec(ctx, pipe)
 }
 
 // follow takes what stands in the log behind a.at: it folds it, if there is a
-// fold, and moves a.at; at a seal, to the next segment.
-func (s *Redis) follow(r *round, a *addition, data []byte) (sealed bool, err error) {
+// fold, and moves a.at; at a seal, to the next segment. cut tells that the data
+// may end within an entry.
+func (s *Redis) follow(r *round, a *addition, data []byte, cut bool) (sealed bool, err error) {
 	for len(data) > 0 {
 		e, rest, ok := nextEntry(data)
+		if !ok && cut && len(data) < maxEntry {
+			break
+		}
 		if !ok || len(e) > maxEntry {
+			if a.n != none {
+				a.l.side[a.n].trust = 0 // it has what fold.log does not say
+			}
 			return false, fmt.Errorf("%w: no entry at %d of %s", ErrCorrupt, a.at.offset, s.names.log(a.l.name, a.key, a.at.segment))
 		}
 		if e.kind() == entrySeal {
@@ -303,124 +334,17 @@ func (s *Redis) askHeads(ctx context.Context, adds []*addition) error {
 	return nil
 }
 
-// loading is the log of one entity while it is read as a whole.
-type loading struct {
-	*addition
-	next, last uint32 // segments
-	data       []*redis.StringCmd
-}
-
-const (
-	segmentsAtOnce = 4   // of one log
-	readsAtOnce    = 512 // of all, in one pipeline
-)
-
-// load makes the folds of entities from their logs; all are new and empty.
-func (s *Redis) load(ctx context.Context, r *round, adds []*addition) error {
-	for len(adds) > 0 {
-		some := adds[:min(len(adds), readsAtOnce)]
-		adds = adds[len(some):]
-		if err := s.loadSome(ctx, r, some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Redis) loadSome(ctx context.Context, r *round, adds []*addition) error {
-	// Most entities have one segment and no head: both are read at once.
-	pipe := s.client.Pipeline()
-	all := make([]loading, len(adds))
-	heads := make([]*redis.ZSliceCmd, len(adds))
-	for i, a := range adds {
-		heads[i] = pipe.ZRangeWithScores(ctx, s.names.head(a.l.name, a.key), 0, -1)
-		all[i] = loading{addition: a, data: []*redis.StringCmd{pipe.Get(ctx, s.names.log(a.l.name, a.key, 1))}}
-	}
-	if err := s.exec(ctx, pipe); err != nil {
-		return err
-	}
-	var more []*loading
-	for i := range all {
-		l := &all[i]
-		if l.next, l.last = headOf(heads[i].Val()); l.last > 1 {
-			more = append(more, l)
-			continue
-		}
-		done, err := s.loadSegments(r, l)
-		if err != nil {
-			return err
-		}
-		if !done {
-			more = append(more, l)
-		}
-	}
-	for len(more) > 0 {
-		pipe := s.client.Pipeline()
-		asked := 0
-		for _, l := range more {
-			l.data = l.data[:0]
-			for segment := l.next; asked < readsAtOnce/16 && segment <= l.last && segment < l.next+segmentsAtOnce; segment++ {
-				l.data = append(l.data, pipe.Get(ctx, s.names.log(l.l.name, l.key, segment)))
-				asked++
-			}
-		}
-		if err := s.exec(ctx, pipe); err != nil {
-			return err
-		}
-		left := more[:0]
-		for _, l := range more {
-			done, err := s.loadSegments(r, l)
-			if err != nil {
-				return err
-			}
-			if !done {
-				left = append(left, l)
-			}
-		}
-		more = left
-	}
-	for i := range all {
-		if fd := all[i].l.foldOf(all[i].n); fd.events.n > 0 {
-			s.loaded++
-		}
-	}
-	return nil
-}
-
-// loadSegments folds the segments that were read, and reports whether it was the
-// last of them.
-func (s *Redis) loadSegments(r *round, l *loading) (done bool, err error) {
-	for _, data := range l.data {
-		segment := l.next
-		l.at = logEnd{segment: segment}
-		sealed, err := s.follow(r, l.addition, bytesOf(data.Val()))
-		if err != nil {
-			return false, err
-		}
-		switch {
-		case segment < l.last:
-			l.next++
-		case sealed: // whoever sealed it did not move the head
-			s.chore(l.addition, segment, heading)
-			l.next, l.last = segment+1, segment+1
-		default:
-			l.l.foldOf(l.n).log = l.at
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // each calls yield for each entry of a log that is not void, in order.
 func (s *Redis) each(ctx context.Context, kind string, key uint64, yield func(payment.Position, entry) bool) error {
-	head, err := s.client.ZRangeWithScores(ctx, s.names.head(kind, key), 0, -1).Result()
-	if err != nil {
+	pipe := s.client.Pipeline()
+	head := pipe.ZRangeWithScores(ctx, s.names.head(kind, key), 0, -1)
+	if err := s.send(ctx, pipe); err != nil {
 		return err
 	}
-	segment, last := headOf(head)
+	segment, last := headOf(head.Val())
 	for ; segment <= last; segment++ {
-		data, err := s.client.Get(ctx, s.names.log(kind, key, segment)).Bytes()
-		if err != nil && !errors.Is(err, redis.Nil) {
+		data, err := s.segment(ctx, kind, key, segment)
+		if err != nil {
 			return err
 		}
 		for offset := uint64(0); len(data) > 0; {
@@ -440,6 +364,20 @@ func (s *Redis) each(ctx context.Context, kind string, key uint64, yield func(pa
 		}
 	}
 	return nil
+}
+
+// segment reads a whole segment.
+func (s *Redis) segment(ctx context.Context, kind string, key uint64, number uint32) (data []byte, err error) {
+	for {
+		pipe := s.client.Pipeline()
+		some := pipe.GetRange(ctx, s.names.log(kind, key, number), int64(len(data)), int64(len(data))+bytesAtOnce-1)
+		if err := s.send(ctx, pipe); err != nil {
+			return nil, err
+		}
+		if data = append(data, some.Val()...); len(some.Val()) < bytesAtOnce {
+			return data, nil
+		}
+	}
 }
 
 // Log implements Store.

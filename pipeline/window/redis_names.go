@@ -19,6 +19,8 @@ func (n names) outages() string  { return string(n) + "outages" }
 func (n names) waiting() string  { return string(n) + "waiting" }
 func (n names) progress() string { return string(n) + "progress" }
 
+func (n names) probe(i int) string { return string(n) + "probe:" + strconv.Itoa(i) }
+
 // log and head of an entity are in one slot of a cluster, and so are tx and
 // parked of a transaction: what one connection is told about them in order
 // happens in order.

@@ -2,8 +2,11 @@ package window
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +26,9 @@ import (
 type nodes struct {
 	mu      sync.Mutex
 	known   map[string]bool
-	changes uint64 // how often somebody unknown has answered
+	changes uint64   // how often somebody unknown has answered
+	asked   []string // who answered since all were asked last
+	masters []string // who answered when all were asked last
 }
 
 // checkNodesEvery is how often all masters are asked who they are.
@@ -58,7 +63,19 @@ func (n *nodes) ask(ctx context.Context, of informant) error {
 		n.known[id] = true
 		n.changes++
 	}
+	if !slices.Contains(n.asked, id) {
+		n.asked = append(n.asked, id)
+	}
 	return nil
+}
+
+// incarnation names all masters as they are now.
+func (n *nodes) incarnation() string {
+	n.mu.Lock()
+	ids := slices.Sorted(slices.Values(n.masters))
+	n.mu.Unlock()
+	sum := sha256.Sum256([]byte(strings.Join(ids, "\n")))
+	return hex.EncodeToString(sum[:8])
 }
 
 func (n *nodes) changed() uint64 {
@@ -69,6 +86,19 @@ func (n *nodes) changed() uint64 {
 
 // askAll asks every master.
 func (n *nodes) askAll(ctx context.Context, client redis.UniversalClient) error {
+	n.mu.Lock()
+	n.asked = n.asked[:0]
+	n.mu.Unlock()
+	err := n.askEach(ctx, client)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err == nil { // who does not answer may be there still
+		n.masters = slices.Clone(n.asked)
+	}
+	return err
+}
+
+func (n *nodes) askEach(ctx context.Context, client redis.UniversalClient) error {
 	if c, ok := client.(*redis.ClusterClient); ok {
 		return c.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error { return n.ask(ctx, one) })
 	}

@@ -28,7 +28,9 @@ type RedisOptions struct {
 	CA, Certificate, PrivateKey string
 	// Prefix begins the name of each key; "sluice" if empty.
 	Prefix string
-	// Timeout bounds each command, and connecting; a second if zero.
+	// Timeout bounds each round trip, with connecting, TLS and log in where these are
+	// needed: 100 ms if zero. A store that takes longer counts as away, and payments
+	// go on without it. Opening a store may take longer.
 	Timeout time.Duration
 	// SegmentBytes is when the first segments of a log are sealed; 64 KiB if zero.
 	// Those of long logs grow up to sixteen times as large.
@@ -40,7 +42,7 @@ func (o *RedisOptions) fillDefaults() {
 		o.Prefix = "sluice"
 	}
 	if o.Timeout == 0 {
-		o.Timeout = time.Second
+		o.Timeout = 100 * time.Millisecond
 	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 10
@@ -132,14 +134,23 @@ func (o *RedisOptions) tlsConfig() (*tls.Config, error) {
 	return c, nil
 }
 
+// opening is how long a round trip may take while the store is opened: nobody
+// waits for a verdict yet.
+const opening = 2 * time.Second
+
 // connect makes the client. Nothing is sent twice by itself: whoever gets an
 // error decides what to do.
+//
+// What bounds a round trip is the deadline of its context (see attempt): it holds
+// for connecting and answer together, and to the millisecond. The client's own
+// times are only for what it does beside, such as asking a cluster for its slots.
 func (o *RedisOptions) connect(a *redisAddress, n *nodes) (redis.UniversalClient, error) {
+	beside := max(o.Timeout, opening)
 	u := &redis.UniversalOptions{
 		Addrs: a.addresses, Username: a.user, Password: a.password, DB: a.db, IsClusterMode: a.cluster,
 		OnConnect: n.connected, Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, MaxRedirects: 3, DialerRetries: 1,
-		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
+		DialTimeout: beside, ReadTimeout: beside, WriteTimeout: beside, PoolTimeout: beside, ContextTimeoutEnabled: true,
 		PoolSize: 8, ReadBufferSize: 1 << 16, WriteBufferSize: 1 << 16,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

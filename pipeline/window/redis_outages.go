@@ -2,17 +2,16 @@ package window
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Outage implements Store. It changes what any fold may hold, so all are made
 // again; other members see that the key has grown with their next append.
 func (s *Redis) Outage(ctx context.Context, o Outage) error {
 	return s.change(ctx, "mark an outage", func(ctx context.Context) error {
-		if err := s.client.Append(ctx, s.names.outages(), string(appendOutage(nil, &o))).Err(); err != nil {
+		pipe := s.client.Pipeline()
+		pipe.Append(ctx, s.names.outages(), string(appendOutage(nil, &o)))
+		if err := s.exec(ctx, pipe); err != nil {
 			return err
 		}
 		if err := s.readOutages(ctx); err != nil {
@@ -25,10 +24,12 @@ func (s *Redis) Outage(ctx context.Context, o Outage) error {
 
 // readOutages reads all that were marked and taken back.
 func (s *Redis) readOutages(ctx context.Context) error {
-	data, err := s.client.Get(ctx, s.names.outages()).Bytes()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	pipe := s.client.Pipeline()
+	get := pipe.Get(ctx, s.names.outages())
+	if err := s.trip(ctx, pipe); err != nil {
 		return err
 	}
+	data := bytesOf(get.Val())
 	s.marked = int64(len(data))
 	s.outages = outages{}
 	for len(data) > 0 {

@@ -48,8 +48,6 @@ func (s *Redis) tell(ctx context.Context, all []news, looks func(*logged) bool) 
 				a := addition{l: l, key: key, n: none, first: -1, last: -1}
 				if n, ok := l.find(key); ok && s.trusted(l, n, now) {
 					a.n, a.at = n, l.foldOf(n).log
-				} else if ok {
-					l.evict(n)
 				}
 				adds = append(adds, a)
 			}
@@ -65,20 +63,20 @@ func (s *Redis) tell(ctx context.Context, all []news, looks func(*logged) bool) 
 	if err == nil {
 		err = s.write(ctx, nil, &p, adds)
 	}
+	if err != nil {
+		return err
+	}
 	for i := range adds {
 		a := &adds[i]
-		switch {
-		case a.n == none:
-		case err != nil:
-			a.l.giveUp(a.n, a.key)
-		default:
-			for k := a.first; k >= 0; k = p.all[k].next {
-				a.l.apply(a.n, p.all[k].e, 0)
-			}
-			a.l.foldOf(a.n).log = logEnd{a.at.segment, a.at.offset + a.size()}
+		if a.n == none {
+			continue
 		}
+		for k := a.first; k >= 0; k = p.all[k].next {
+			a.l.apply(a.n, p.all[k].e, 0)
+		}
+		a.l.foldOf(a.n).log = logEnd{a.at.segment, a.at.offset + a.size()}
 	}
-	return err
+	return nil
 }
 
 // Outcomes implements Store. What is told of an outcome last is that it was
@@ -282,23 +280,28 @@ func (s *Redis) unpark(ctx context.Context, r *round, lists []*redis.StringSlice
 
 // readWaiting reads for which transactions outcomes wait.
 func (s *Redis) readWaiting(ctx context.Context) error {
-	all, err := s.client.ZRange(ctx, s.names.waiting(), 0, -1).Result()
-	for _, text := range all {
+	pipe := s.client.Pipeline()
+	all := pipe.ZRange(ctx, s.names.waiting(), 0, -1)
+	if err := s.trip(ctx, pipe); err != nil {
+		return err
+	}
+	for _, text := range all.Val() {
 		if h, ok := parseTxHash(text); ok {
 			s.parked[h] = true
 		}
 	}
-	return err
+	return nil
 }
 
 // parkedBefore returns the outcomes that have waited since before a time, with
 // the values that their lists hold.
 func (s *Redis) parkedBefore(ctx context.Context, before payment.Time) (old []Parked, values []string, err error) {
-	hashes, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{Key: s.names.waiting(), ByScore: true, Start: "-inf", Stop: int64(before) / 1e6}).Result()
-	if err != nil {
+	pipe := s.client.Pipeline()
+	hashes := pipe.ZRangeArgs(ctx, redis.ZRangeArgs{Key: s.names.waiting(), ByScore: true, Start: "-inf", Stop: int64(before) / 1e6})
+	if err := s.exec(ctx, pipe); err != nil {
 		return nil, nil, err
 	}
-	for some := range slices.Chunk(hashes, 256) {
+	for some := range slices.Chunk(hashes.Val(), 256) {
 		pipe := s.client.Pipeline()
 		var lists []*redis.StringSliceCmd
 		for _, text := range some {

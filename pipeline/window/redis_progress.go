@@ -15,8 +15,8 @@ type Progress struct {
 	At       payment.Time // when its owner said so, by the owner's clock, in whole milliseconds
 }
 
-// SetProgress tells the other members how far a partition is. The error is that
-// of the connection.
+// SetProgress tells the other members how far a partition is. The error wraps
+// ErrAway where the store does not take it.
 func (s *Redis) SetProgress(ctx context.Context, partition int, p Progress) error {
 	if s.opts.ReadOnly {
 		return ErrReadOnly
@@ -26,7 +26,9 @@ func (s *Redis) SetProgress(ctx context.Context, partition int, p Progress) erro
 		caughtUp = 1
 	}
 	text := fmt.Sprintf("%d %d %d", int64(p.Noted), caughtUp, int64(p.At)/1e6)
-	if err := s.client.HSet(ctx, s.names.progress(), strconv.Itoa(partition), text).Err(); err != nil {
+	pipe := s.client.Pipeline()
+	pipe.HSet(ctx, s.names.progress(), strconv.Itoa(partition), text)
+	if err := s.send(ctx, pipe); err != nil {
 		return s.failed("tell the progress of a partition", err)
 	}
 	return nil
@@ -34,12 +36,13 @@ func (s *Redis) SetProgress(ctx context.Context, partition int, p Progress) erro
 
 // Progress returns what the members have said of their partitions.
 func (s *Redis) Progress(ctx context.Context) (map[int]Progress, error) {
-	fields, err := s.client.HGetAll(ctx, s.names.progress()).Result()
-	if err != nil {
+	pipe := s.client.Pipeline()
+	fields := pipe.HGetAll(ctx, s.names.progress())
+	if err := s.send(ctx, pipe); err != nil {
 		return nil, s.failed("read the progress of partitions", err)
 	}
-	all := make(map[int]Progress, len(fields))
-	for field, text := range fields {
+	all := make(map[int]Progress, len(fields.Val()))
+	for field, text := range fields.Val() {
 		var noted, caughtUp, at int64
 		partition, err := strconv.Atoi(field)
 		if err == nil {

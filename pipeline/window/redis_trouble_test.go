@@ -2,6 +2,7 @@ package window
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -21,7 +22,8 @@ type badWire struct {
 
 	mu     sync.Mutex
 	armed  bool
-	after  int // so many reads of answers still pass
+	after  int           // so many reads of answers still pass
+	held   chan struct{} // if set, answers wait until it is closed
 	silent bool
 	open   map[net.Conn]bool
 }
@@ -72,6 +74,12 @@ func (w *badWire) carry(client net.Conn) {
 			break
 		}
 		w.mu.Lock()
+		held := w.held
+		w.mu.Unlock()
+		if held != nil {
+			<-held
+		}
+		w.mu.Lock()
 		cut, silent := false, w.silent
 		if w.armed {
 			cut = w.after == 0
@@ -98,6 +106,20 @@ func (w *badWire) arm(after int, silent bool) {
 	w.armed, w.after, w.silent = true, after, silent
 }
 
+// hold lets all answers wait until they are let go.
+func (w *badWire) hold() (letGo func()) {
+	held := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = held
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.held = nil
+		close(held)
+	}
+}
+
 func (w *badWire) disarm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -121,7 +143,13 @@ func (u *unsure) twice(call func() error) error {
 		return nil
 	}
 	*u.fails++
-	return call()
+	for range 5 { // the machine may be slow as well
+		comeBack(u.Redis)
+		if err = call(); !errors.Is(err, ErrAway) {
+			return err
+		}
+	}
+	return err
 }
 
 func (u *unsure) Append(ctx context.Context, items []*Item) error {
@@ -155,6 +183,14 @@ func (u *unsure) Outcomes(ctx context.Context, items []*OutcomeItem) error {
 		return err
 	}
 	return err
+}
+
+// comeBack waits until a store is not away, without the pauses that grow.
+func comeBack(s *Redis) {
+	s.breaker.mu.Lock()
+	s.breaker.pause = time.Millisecond
+	s.breaker.mu.Unlock()
+	<-s.Back()
 }
 
 // Connections that break or go silent at any step, after the server has done what

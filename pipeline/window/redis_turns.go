@@ -2,66 +2,96 @@ package window
 
 import (
 	"context"
+	"fmt"
 	"sync"
 )
 
-// turns combines the calls of lanes that come at the same time: one of them
-// leads, and takes along all that wait. Meanwhile others gather, and the first of
-// these leads next. So the more lanes there are, the larger are the pipelines,
-// and nobody waits for a timer.
+// turns combines the calls of lanes that come at the same time. While one turn is
+// under way others gather, and go together in the next one. So the more lanes
+// there are, the larger are the pipelines, and nobody waits for a timer.
+//
+// Turns have a goroutine of their own, as long as calls come, so that every
+// caller can stop waiting when its time is over, whatever the servers do.
 type turns struct {
 	mu      sync.Mutex
 	waiting []*call
-	led     bool // somebody leads, or is told to
+	running bool
 }
 
 // call is the items of one lane.
 type call struct {
 	items []*Item
-	view  bool // fill in what they find, not only note them
-	lead  chan bool
+	view  bool          // fill in what they find, not only note them
+	done  chan struct{} // closed when err is set
 	err   error
+
+	// Guarded by the lock of the store. Who has stopped waiting owns its items
+	// again: the turn goes on with substitutes.
+	gone bool
+	from int // of the round, the first item; -1: the call is not in it
 }
 
 // maxTurn is how many items go together at the most, of several calls.
 const maxTurn = 8192
 
-// take waits until the items of a call were part of a turn, or leads one.
-func (t *turns) take(ctx context.Context, c *call, turn func(context.Context, []*call)) error {
+// take waits until the items of a call were part of a turn, or its time is over.
+// Then leave is called, where the call may be under way.
+func (t *turns) take(ctx context.Context, c *call, turn func([]*call), leave func(*call)) error {
 	if len(c.items) == 0 {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c.lead = make(chan bool, 1)
+	c.done, c.from = make(chan struct{}), -1
 	t.mu.Lock()
 	t.waiting = append(t.waiting, c)
-	lead := !t.led
-	t.led = true
+	if !t.running {
+		t.running = true
+		go t.run(turn)
+	}
 	t.mu.Unlock()
-	if !lead && !<-c.lead {
+	select {
+	case <-c.done:
 		return c.err
+	case <-ctx.Done():
 	}
-	t.mu.Lock()
-	n, items := 0, 0
-	for n < len(t.waiting) && (n == 0 || items+len(t.waiting[n].items) <= maxTurn) {
-		items += len(t.waiting[n].items)
-		n++
+	leave(c)
+	select {
+	case <-c.done: // meanwhile
+		return c.err
+	default:
 	}
-	together := append([]*call(nil), t.waiting[:n]...) // c is the first: it leads
-	t.waiting = append(t.waiting[:0], t.waiting[n:]...)
-	t.mu.Unlock()
+	return overdue(ctx)
+}
 
-	turn(context.WithoutCancel(ctx), together) // others' items do not end with this caller's patience
+// overdue is the error of a call whose time is over before the store has answered.
+func overdue(ctx context.Context) error {
+	if err := ctx.Err(); err != context.DeadlineExceeded {
+		return err
+	}
+	return fmt.Errorf("%w: no answer in time: %w", ErrAway, context.DeadlineExceeded)
+}
 
-	t.mu.Lock()
-	if t.led = len(t.waiting) > 0; t.led {
-		t.waiting[0].lead <- true
+// run takes turns until no call waits.
+func (t *turns) run(turn func([]*call)) {
+	for {
+		t.mu.Lock()
+		n, items := 0, 0
+		for n < len(t.waiting) && (n == 0 || items+len(t.waiting[n].items) <= maxTurn) {
+			items += len(t.waiting[n].items)
+			n++
+		}
+		together := append([]*call(nil), t.waiting[:n]...)
+		t.waiting = append(t.waiting[:0], t.waiting[n:]...)
+		t.running = n > 0
+		t.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		turn(together)
+		for _, c := range together {
+			close(c.done)
+		}
 	}
-	t.mu.Unlock()
-	for _, other := range together[1:] {
-		other.lead <- false
-	}
-	return c.err
 }

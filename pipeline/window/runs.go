@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
@@ -150,6 +151,7 @@ func (t *tailIndex) numbers(to []uint64, head uint32) []uint64 {
 // runs is the index of a journal.
 type runs struct {
 	dir    string // "": in memory
+	files  disk.Files
 	plan   indexPlan
 	all    []*run // in the order of their segments
 	tail   tailIndex
@@ -188,9 +190,15 @@ func (x *runs) sealed(segment uint32) error {
 }
 
 // put adds a run. It is written to its file, and made one with others, beside
-// the payments; until then it is in memory, and a crash makes it again.
+// the payments; until then it is in memory, and a crash makes it again. What a
+// full disk did not take is tried again.
 func (x *runs) put(r *run) error {
 	x.all = append(x.all, r)
+	for _, old := range x.all {
+		if old.waits {
+			old.stuck, old.waits = false, false
+		}
+	}
 	return x.work(false)
 }
 
@@ -227,8 +235,8 @@ func (x *runs) work(wait bool) error {
 		j := x.job
 		x.job = nil
 		if j.err != nil { // it is said once; nothing is lost, and a start tries again
-			j.old[0].stuck = true
-			return fmt.Errorf("index: %w", j.err)
+			j.old[0].stuck, j.old[0].waits = true, disk.Passes(j.err)
+			return fmt.Errorf("index: %w", awayOnDisk(j.err))
 		}
 		at := slices.Index(x.all, j.old[0])
 		x.all = slices.Replace(x.all, at, at+len(j.old), j.made)
@@ -286,7 +294,7 @@ func (x *runs) name(r *run) string { return filepath.Join(x.dir, runName(r.from,
 
 // saved writes a run to its file, and maps that: what was built in memory is given back.
 func (x *runs) saved(r *run) (*run, error) {
-	if err := r.save(x.name(r), x.plan.String()); err != nil {
+	if err := r.save(x.files, x.name(r), x.plan.String()); err != nil {
 		return nil, err
 	}
 	return openRun(x.name(r), x.plan.String())
@@ -298,7 +306,7 @@ func (x *runs) discard(r *run) error {
 	if x.dir == "" {
 		return err
 	}
-	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) { // one that could not be written, or was replaced
+	if gone := x.files.Remove(name); !errors.Is(gone, os.ErrNotExist) { // one that could not be written, or was replaced
 		err = errors.Join(err, gone)
 	}
 	return err
@@ -358,7 +366,7 @@ func (x *runs) open(j *journal, progress func(done, of int64)) error {
 		} else {
 			err = nil // half written, or made for other features
 		}
-		if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
+		if gone := x.files.Remove(name); !errors.Is(gone, os.ErrNotExist) {
 			err = errors.Join(err, gone)
 		}
 		if err != nil {

@@ -27,6 +27,7 @@ type segment struct {
 	number       uint32
 	data         []byte // up to what was flushed; a mapped file once it is sealed
 	mapped       mmap.MMap
+	sealed       bool         // its seal is in data
 	first, last  payment.Time // of its transactions
 	transactions int64
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // Store keeps the event logs of all entities and folds them into features. It
@@ -22,6 +23,25 @@ type Store interface {
 	// events up to its own time that were noted by then.
 	Note(ctx context.Context, items []*Item) error
 	View(ctx context.Context, items []*Item) error
+	// Peek fills in items from memory alone, for payments that cannot wait for a
+	// store that is away: it reads nothing, and waits for no call that is under way
+	// longer than that computes. Values are as of what this member had folded, and
+	// what it has peeked at since; Item.Stale and Item.Without say what they lack.
+	// Positions are zero. Nothing of it is kept: the items are to be appended later.
+	Peek(items []*Item)
+	// Health tells whether the store is away: then each call that needs it fails at
+	// once, with an error that wraps ErrAway. Back returns a channel that is closed
+	// when it is no longer away, already closed while it is not. Who waits for it
+	// waits for the end of his own context too: a store that is closed never comes
+	// back.
+	Health() Health
+	Back() <-chan struct{}
+	// Epoch begins with 1 and grows when the store may have lost what it had
+	// acknowledged. That of an embedded store never does: it does not open then.
+	Epoch() uint64
+	// Incarnation names the servers that hold the store now: another name than
+	// before means that what was acknowledged before may be lost. It has no spaces.
+	Incarnation() string
 	// Holds reports whether a transaction stands in the logs. One that was decided
 	// and does not was late, or its entry was lost.
 	Holds(ctx context.Context, tx TxHash) (bool, error)
@@ -90,10 +110,16 @@ type Item struct {
 	// filled by Append, or else by Note, where a feature asks for them. The store
 	// makes new ones for each item.
 	Earlier []Earlier
+	// Of Peek. Stale tells that some value came from memory only. Without tells of
+	// each slot whether the value cannot be had, although the transaction names the
+	// entity; nil where all can. Other calls leave false and nil.
+	Stale   bool
+	Without []bool
 
-	number uint64 // of its entry
-	known  bool   // it was in the logs before
-	asked  bool   // for Earlier
+	number  uint64 // of its entry
+	known   bool   // it was in the logs before
+	asked   bool   // for Earlier
+	without []bool // the memory of Without
 }
 
 // begin makes an item ready to be appended.
@@ -107,6 +133,7 @@ func (it *Item) reset(values, entities int) {
 	it.Values = resize(it.Values, values)
 	it.Positions = resize(it.Positions, entities)
 	it.Approximate = it.Approximate[:0]
+	it.Stale, it.Without = false, nil
 }
 
 // resize returns n zeros, in the memory of s if it is large enough.
@@ -127,13 +154,18 @@ type Mark struct {
 	Invalid     bool  // a block with source `invalid`
 	Partition   int32 // of the decisions topic
 	Offset      int64 // in it; negative: not published yet
+	// What only the ledger's index knows, and no store keeps.
+	EventTime payment.Time
+	Default   bool            // its source is a default: the real verdict may follow
+	Revised   bool            // there is a later revision
+	Latest    payment.Verdict // of the latest revision
 }
 
 // OutcomeItem is an outcome on its way through the store.
 type OutcomeItem struct {
 	Outcome *payment.Outcome
 	Since   payment.Time // when it came: it waits for its transaction from then on
-	Known   bool         // its transaction was decided, even if no log holds it
+	Known   bool         // its transaction was refused: no log will ever hold it
 	Source  Source       // of its record, kept while it is parked
 
 	Status OutcomeStatus
@@ -196,8 +228,13 @@ type Options struct {
 	ExactDistinct int
 	// SyncEvery is how often the journal is synced to the disk in the background.
 	SyncEvery time.Duration
+	// Files is where an embedded store writes; nil: the system's file system.
+	Files disk.Files
 	// SegmentBytes is when the journal begins another file.
 	SegmentBytes int64
+	// OnHealth is called when the store goes away, and when it is back, never twice at
+	// the same time and by no call of the store. It must not close the store.
+	OnHealth func(Health)
 	// OnProgress is called now and then while the store reads its journal.
 	OnProgress func(done, total int64)
 }
@@ -212,6 +249,9 @@ func (o *Options) fillDefaults() {
 	fill(&o.LateInMemory, time.Hour)
 	fill(&o.Keep, 90*24*time.Hour)
 	fill(&o.SyncEvery, 20*time.Millisecond)
+	if o.Files == nil {
+		o.Files = disk.System{}
+	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 16 << 20
 	}

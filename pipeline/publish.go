@@ -1,0 +1,306 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
+)
+
+// publish makes the decisions of a part of a micro-batch known, in this order:
+// decisions to the topic, refused records to dead letters, both noted in the
+// journal, the claims settled. A crash between any two is argued in DESIGN.md.
+func (l *lane) publish(ctx context.Context, records []broker.Record, b *Batch, part []answer) error {
+	started := time.Now()
+	from, err := l.publishDecisions(ctx, b, part)
+	if err == nil {
+		err = l.publishRefused(ctx, records, part)
+	}
+	if err == nil {
+		err = l.gate.settle(ctx, b, part)
+	}
+	if err != nil {
+		return err // the claims stand: what the broker has is not known
+	}
+	if b.unagreed {
+		l.folder.standFrom(from) // the store hears of them when it is back
+	}
+	l.gate.Metrics.publishTime.Observe(time.Since(started).Seconds())
+	for i := range part {
+		a := &part[i]
+		if a.decide && a.state.Load() == taken {
+			l.gate.Metrics.said(a)
+			l.gate.Notices.Decided(&a.tx, a.mark.Verdict, a.bytes)
+			l.measure(a)
+		}
+		if len(a.revision) > 0 {
+			l.gate.Metrics.corrected(a)
+			l.gate.Notices.Revised(a.revision)
+		}
+	}
+	return nil
+}
+
+// publishDecisions writes what the front has to say of a part behind the fence,
+// and notes where it stands. from is the end of the topic before.
+func (l *lane) publishDecisions(ctx context.Context, b *Batch, part []answer) (from int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from = l.end.Load()
+	now := l.gate.Now()
+	for i := range part {
+		if err := l.say(ctx, &part[i], b, now); err != nil {
+			return from, err
+		}
+	}
+	if err := l.flush(ctx); err != nil {
+		return from, err
+	}
+	for i := range part {
+		if a := &part[i]; a.decide && a.wasTold() { // from here on what was said counts
+			latest := a.mark.Latest
+			a.mark, a.bytes = a.toldAt, a.told
+			if len(a.revision) > 0 {
+				a.mark.Latest = latest
+			}
+		}
+	}
+	return from, nil
+}
+
+// say adds what the front has to say of one answer: its first revision, unless
+// the watch was faster, and the later one that corrects an earlier decision.
+func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) error {
+	switch {
+	case a.repeat && a.repeatOf >= 0:
+		first := &b.answers[a.repeatOf]
+		if a.bytes = first.bytes; first.wasTold() {
+			a.bytes = first.told
+		}
+		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
+	case a.repeat:
+		if len(a.bytes) == 0 || !a.move(open, taken) {
+			return nil
+		}
+		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
+	case !a.decide:
+		return l.sayRevision(ctx, a)
+	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && a.move(judged, forestalled):
+		l.watch.write(l.gate, l.gate.ruleset(), a) // nobody could say it in time: the process stood still, or the broker did
+		l.folder.standFrom(l.end.Load())           // the store has heard of the verdict
+		if err := l.add(ctx, said{a: a, decision: a.told, verdict: a.toldAt.Verdict, revision: 1, at: &a.toldAt}); err != nil {
+			return err
+		}
+		a.why = causePaused
+		l.gate.Metrics.told(a)
+	case a.state.Load() == taken || a.move(judged, taken):
+		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1, at: &a.mark})
+	}
+	if a.state.Load() == hastened || a.mark.Default {
+		return nil
+	}
+	if err := a.revise(now, b); err != nil {
+		return err
+	}
+	return l.sayRevision(ctx, a)
+}
+
+// sayRevision adds the later revision of an answer, if it is still the next one:
+// a review may have come before the real verdict.
+func (l *lane) sayRevision(ctx context.Context, a *answer) error {
+	if len(a.revision) == 0 {
+		return nil
+	}
+	revision := 2
+	if latest, ok := l.gate.Holds.Latest(a.hash); ok && (latest.Revision != 1 || latest.Default == "") {
+		next, err := l.gate.correct(a)
+		if err != nil {
+			return err
+		}
+		if a.revision = nil; next == nil {
+			return nil
+		}
+		revision, a.mark.Latest, a.revision = next.Revision, next.Verdict, next.Append(nil)
+	}
+	return l.add(ctx, said{a: a, decision: a.revision, verdict: a.mark.Latest, revision: revision})
+}
+
+// correct makes the correction of an answer once more, over what has been said since.
+func (g *Gate) correct(a *answer) (*payment.Decision, error) {
+	var real payment.Decision
+	if err := json.Unmarshal(a.revision, &real); err != nil {
+		return nil, fmt.Errorf("a decision of our own: %w", err)
+	}
+	return g.Holds.Correct(&real)
+}
+
+// Revise implements reviser: it publishes the next revisions of holds. Where
+// members share a store, each is claimed there first, but not for long: behind
+// the fence nobody else writes here.
+func (l *lane) Revise(ctx context.Context, _ int32, next func() []*payment.Decision) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := next()
+	texts := make([][]byte, len(all))
+	hashes := make([]window.TxHash, len(all))
+	for i, d := range all {
+		texts[i], hashes[i] = d.Append(nil), revisionHash(l.gate.Store.Key(), d.TransactionID, d.Revision)
+	}
+	if l.gate.Shared != nil && len(all) > 0 {
+		brief, cancel := context.WithTimeout(ctx, l.watch.margin/2)
+		winners, err := l.gate.Shared.First(brief, hashes, texts)
+		cancel()
+		for i := range winners {
+			if err == nil && winners[i] != nil {
+				texts[i] = winners[i]
+			}
+		}
+	}
+	for i, d := range all {
+		var a answer
+		a.tx.ID, a.tx.Payer.AccountID = d.TransactionID, d.Transaction.Payer
+		a.hash = l.gate.Store.Key().Tx(d.TransactionID)
+		if err := l.add(ctx, said{a: &a, decision: texts[i], verdict: d.Verdict, revision: d.Revision}); err != nil {
+			return err
+		}
+	}
+	if err := l.flush(ctx); err != nil {
+		return err
+	}
+	for i := range texts {
+		l.gate.Notices.Revised(texts[i])
+	}
+	return nil
+}
+
+// revise makes a correction of a verdict that the watch has forestalled.
+func (a *answer) revise(now payment.Time, b *Batch) error {
+	var d payment.Decision
+	if err := json.Unmarshal(a.bytes, &d); err != nil {
+		return fmt.Errorf("a decision of our own: %w", err)
+	}
+	d.DecidedAt, a.corrects, a.mark.Verdict = now, payment.SourceDefaultDeadline, a.toldAt.Verdict
+	b.correct(a, &d)
+	return nil
+}
+
+// said is one decision that is to be published.
+type said struct {
+	a        *answer
+	decision []byte
+	verdict  payment.Verdict
+	revision int
+	at       *window.Mark // where its place is noted; nil: nowhere
+}
+
+// unsaid is a decision in the record batch that is not written yet.
+type unsaid struct {
+	at       *window.Mark
+	tx       window.TxHash
+	decision []byte
+	verdict  payment.Verdict
+	revision int
+}
+
+// maxPublish keeps a record batch below the broker's usual limit of 1 MB.
+const maxPublish = 800 << 10
+
+// add puts a decision into the record batch that is written next; a full one is
+// written first. The caller holds the lane's lock.
+func (l *lane) add(ctx context.Context, s said) error {
+	if l.out.Len() > 0 && l.out.Size()+len(s.decision) > maxPublish {
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+	}
+	revision := firstRevision
+	if s.revision > 1 {
+		revision = strconv.AppendInt(nil, int64(s.revision), 10)
+	}
+	l.headers = append(l.headers[:0],
+		broker.Header{Key: "transaction_id", Value: view(s.a.tx.ID)},
+		broker.Header{Key: "revision", Value: revision},
+		broker.Header{Key: "verdict", Value: verdictHeader[s.verdict]})
+	l.out.Add(time.Now().UnixMilli(), view(s.a.tx.Payer.AccountID), s.decision, l.headers)
+	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision})
+	return nil
+}
+
+// flush writes the record batch and notes where each decision stands.
+func (l *lane) flush(ctx context.Context) error {
+	if l.out.Len() == 0 {
+		return nil
+	}
+	base, err := l.publisher.Publish(ctx, &l.out)
+	if err == nil && base < 0 {
+		err = broker.ErrPublisherLost // the broker has them, but does not say where: read them again
+	}
+	if err != nil {
+		return fmt.Errorf("publish decisions of partition %d: %w", l.partition, err)
+	}
+	for i, u := range l.unsaid {
+		offset := base + int64(i)
+		if u.at != nil {
+			u.at.Partition, u.at.Offset = int32(l.partition), offset
+		}
+		if err := l.gate.Holds.Saw(int32(l.partition), offset, u.decision); err != nil {
+			return err
+		}
+		if u.revision > 1 {
+			l.gate.Ledger.Revise(u.tx, u.verdict)
+		}
+	}
+	l.end.Store(base + int64(len(l.unsaid)))
+	l.unsaid = l.unsaid[:0]
+	l.out.Reset()
+	return nil
+}
+
+// view is a text as bytes, which nobody may change.
+func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// What headers hold, made once.
+var (
+	firstRevision = []byte("1")
+	verdictHeader = [...][]byte{nil, []byte("approve"), []byte("hold"), []byte("block")}
+)
+
+// publishRefused writes refused records to dead letters, byte for byte.
+func (l *lane) publishRefused(ctx context.Context, records []broker.Record, part []answer) error {
+	var messages []broker.Message
+	for i := range part {
+		if r := part[i].refusal; r != nil {
+			messages = append(messages, deadLetter(l.topics.Transactions, &records[i], r))
+			l.gate.Metrics.refuse(r)
+			if r.Reason == payment.ReasonIDConflict {
+				l.gate.Alerts.Raise(payment.AlertIDConflict, "a transaction id came again with other content: "+part[i].tx.ID, l.partition)
+			}
+		}
+	}
+	return produceDeadLetters(ctx, l.conn, l.topics.DeadLetters, messages)
+}
+
+// measure counts how fast a payment was answered.
+func (l *lane) measure(a *answer) {
+	if a.mark.Invalid {
+		return
+	}
+	now := l.gate.Now()
+	m := l.gate.Metrics
+	if a.deadline < a.kafkaTime {
+		m.tooLate.Inc() // nobody could have answered it in time
+		return
+	}
+	m.answerTime.Observe(float64(now-a.kafkaTime) / 1e9)
+	if now <= a.deadline {
+		m.inTime.Inc()
+	} else {
+		m.outOfTime.Inc()
+	}
+}
