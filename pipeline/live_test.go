@@ -64,11 +64,13 @@ func startLiveOn(t *testing.T, kafka string, change func(*pipeline.Config)) *liv
 }
 
 // countingRules is a ruleset that counts the payments of a payer and which of
-// them have settled, and gives a verdict from the nth one on.
+// them have settled, and gives a verdict from the nth one on. It lets duplicate
+// payments pass, since tests send the same payment under many ids.
 func countingRules(t *testing.T, verdict string, from int) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{
+		"policy.yaml": "duplicates: {verdict: approve}\n",
 		"features/payer.yaml": `features:
   - {entity: payer, name: events, windows: [1h], value: count}
   - {entity: payer, name: settled, windows: [1h], value: count, where: 'status == "settled"'}

@@ -95,6 +95,7 @@ type Engine struct {
 	since     []payment.Time   // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
+	repeats   rules.Duplicate      // scratch of duplicate
 	together  map[entityKey]bool   // scratch of apart
 	tx        *payment.Transaction // the one whose identifiers hash gives to the rules
 	hash      func(window.Kind) uint64
@@ -259,6 +260,7 @@ func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch, away bo
 		}
 	}
 	if away {
+		e.tellBlocks(step, b)
 		b.unagreed = b.unagreed || e.gate.Shared != nil
 		return nil // the folder notes the rest when the store is back
 	}
@@ -266,6 +268,7 @@ func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch, away bo
 	if err := e.first(ctx, step, b); err != nil {
 		return err
 	}
+	e.tellBlocks(step, b)
 	return e.show(ctx, step, b)
 }
 
@@ -477,7 +480,7 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash, Overrides: e.overrides}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Duplicate: e.duplicate(a, b), Hash: e.hash, Overrides: e.overrides}
 	if away {
 		in.Without = it.Without
 	}

@@ -92,9 +92,10 @@ func (x *Index) lookAhead(marks []window.Mark) {
 // Claims are the transactions that one batch of one lane is deciding.
 type Claims struct {
 	// Owner is what the batch's lane knows it by; nobody else looks at it.
-	Owner  any
-	done   chan struct{} // closed when they are settled or given up
-	hashes []window.TxHash
+	Owner   any
+	done    chan struct{} // closed when they are settled or given up
+	hashes  []window.TxHash
+	blocked []window.TxHash // of hashes, those that Blocks has told
 }
 
 // NewClaims returns an empty set of claims.

@@ -37,9 +37,12 @@ func (m *memory) peekAt(f *folder, key uint64, it *Item, e entry, number uint64,
 		if f.whole(f.foldOf(n), e.time()) {
 			f.seek(n, e.time(), at+1)
 			f.read(n, at, it)
-			it.Stale = true
+			it.Stale = it.Stale || !f.onlyEarlier
 			return
 		}
+	}
+	if f.onlyEarlier { // what was not looked for is no feature that cannot be had
+		return
 	}
 	if it.Without == nil {
 		it.without = resize(it.without, len(it.Values))
@@ -51,19 +54,23 @@ func (m *memory) peekAt(f *folder, key uint64, it *Item, e entry, number uint64,
 }
 
 // guess returns the guess of an entity; ok is false where nothing of the entity is
-// in memory.
+// in memory. Of a charge that nothing but EarlierCharges looks at there is always one.
 func (m *memory) guess(f *folder, key uint64, find func(key uint64) (n uint32, ok bool)) (n uint32, ok bool) {
 	if n, ok = m.guesses[guessed{f, key}]; ok {
 		return n, true
 	}
-	if n, ok = find(key); !ok {
+	if n, ok = find(key); !ok && !f.onlyEarlier {
 		return 0, false
 	}
 	if m.guesses == nil {
 		m.guesses = guesses{}
 	}
-	f.foldOf(n).used = true
-	n = f.copyOf(n)
+	if ok {
+		f.foldOf(n).used = true
+		n = f.copyOf(n)
+	} else {
+		n = f.hidden() // those that are peeked at see each other at least
+	}
 	m.guesses[guessed{f, key}] = n
 	return n, true
 }
@@ -78,7 +85,7 @@ func (m *memory) dropGuesses() {
 
 // beginPeek prepares an item; it returns false where it is too late for windows.
 func (it *Item) beginPeek(key Key, values, entities int, lateness time.Duration) bool {
-	it.reset(values, entities)
+	it.begin(values, entities)
 	it.Hash, it.known = key.Tx(it.Tx.ID), false
 	it.Late = it.Tx.EventTime < it.KafkaTime.Add(-lateness)
 	return !it.Late
@@ -94,7 +101,7 @@ func (s *Redis) Peek(items []*Item) {
 		if !it.beginPeek(s.key, values, s.ours, s.opts.Lateness) {
 			continue
 		}
-		s.peeked = appendTransaction(s.peeked[:0], s.key, it)
+		s.peeked = appendNamed(s.peeked[:0], s.key, it)
 		number := s.entries.hold(s.peeked)
 		e := s.entries.entryAt(number)
 		for _, l := range s.logs[:s.ours] {
@@ -158,13 +165,15 @@ func (s *Embedded) Peek(items []*Item) {
 		if !it.beginPeek(s.journal.key, values, len(s.folders), s.opts.Lateness) {
 			continue
 		}
-		p.buf = appendTransaction(p.buf[:0], s.journal.key, it)
+		p.buf = appendNamed(p.buf[:0], s.journal.key, it)
 		at := p.hold(p.buf)
 		e := p.entries.entryAt(at)
 		for _, f := range s.folders {
 			if key := s.journal.key.entity(f.entity, e); key != 0 {
 				s.peekAt(f, key, it, e, (p.base-at)&numberMask, func(key uint64) (n uint32, ok bool) {
-					n, ok = f.find(key)
+					if n, ok = f.find(key); !ok && f.onlyEarlier && !s.unseen(key) {
+						n, ok = s.load(f, key), true // the journal can be read, whatever else cannot
+					}
 					return n, ok && !s.outlived(f, n)
 				})
 			}

@@ -29,11 +29,13 @@ import (
 //	                          whole; "KIND verdicts": from which on they hold verdicts; "horizon":
 //	                          how long logs are kept, in ns
 //	log:{KIND:KEY}:SEGMENT    string: entries as in entry.go, back to back. KEY is the entity's hash,
-//	                          16 hexadecimal digits
+//	                          16 hexadecimal digits. Those of a charge carry the ids of their
+//	                          transactions
 //	head:{KIND:KEY}           sorted set: "first" and "last" with the numbers of those segments, and the
 //	                          number of each sealed one with its latest event time in ms. Absent while
 //	                          there is only segment 1; none of its scores ever shrinks
-//	tx:{HASH}                 string: the transaction's entry. HASH is 32 hexadecimal digits
+//	tx:{HASH}                 string: the transaction's entry, and its id as text. HASH is 32
+//	                          hexadecimal digits
 //	parked:{HASH}             list: the outcomes that wait for the transaction, as P entries
 //	waiting                   sorted set: the HASHes that have such a list, by when the first came, in ms
 //	seen:IDENTITY             string: this outcome was there

@@ -106,6 +106,10 @@ type Item struct {
 	Values    []payment.Value // by slot; its capacity is reused
 	// Approximate names the values that are not exact.
 	Approximate []Approximation
+	// Earlier are the charges before its own that it may repeat, by event time:
+	// filled by Append, or else by Note, where a feature asks for them. The store
+	// makes new ones for each item.
+	Earlier []Earlier
 	// Of Peek. Stale tells that some value came from memory only. Without tells of
 	// each slot whether the value cannot be had, although the transaction names the
 	// entity; nil where all can. Other calls leave false and nil.
@@ -114,7 +118,14 @@ type Item struct {
 
 	number  uint64 // of its entry
 	known   bool   // it was in the logs before
+	asked   bool   // for Earlier
 	without []bool // the memory of Without
+}
+
+// begin makes an item ready to be appended.
+func (it *Item) begin(values, entities int) {
+	it.reset(values, entities)
+	it.Earlier, it.asked = nil, false
 }
 
 // reset makes an item ready to be filled.
