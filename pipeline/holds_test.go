@@ -170,8 +170,6 @@ func TestWhatComesBeforeItsTransactionWaitsForIt(t *testing.T) {
 	}
 }
 
-func (m *holdsMember) gatheredOnce(name string) float64 { return m.gathered(name) }
-
 // Two members, two reviewers for each hold, step-ups and expiries all at once, and
 // members that die before a revision is published, or lose their partitions: each
 // revision is made once, in order, and each review is used or refused.
@@ -256,7 +254,9 @@ func TestRevisionsAreMadeOnceWhoeverDies(t *testing.T) {
 	for _, record := range h.read(h.topics.Reviews) {
 		var review payment.Review
 		decoder := payment.Decoder{Limits: payment.DefaultLimits()}
-		decoder.Review(record.Value, payment.TimeOf(time.Now()), &review)
+		if refusal := decoder.Review(record.Value, payment.TimeOf(time.Now()), &review); refusal != nil {
+			t.Fatal(refusal)
+		}
 		place := fmt.Sprintf("%s/%d/%d", h.topics.Reviews, record.Partition, record.Offset)
 		if n := used[review.ID]; n > 1 || (n == 1) == refused[place] {
 			t.Errorf("review %s at %s made %d revisions; refused: %v", review.ID, place, n, refused[place])
@@ -385,7 +385,7 @@ func TestAReviewCountsByWhenItWasSent(t *testing.T) {
 	h.send(h.topics.Reviews, 0, ended.Add(-time.Minute), strings.Replace(reviewOf("before", "release", "r"), time.Now().UTC().Format("2006-01-02T15"), ended.Add(-time.Hour).UTC().Format("2006-01-02T15"), 1))
 	h.send(h.topics.Reviews, 1, ended.Add(time.Minute), strings.Replace(reviewOf("after", "release", "s"), time.Now().UTC().Format("2006-01-02T15"), ended.Add(-time.Hour).UTC().Format("2006-01-02T15"), 1))
 	h.send(h.topics.Outcomes, 1, ended.Add(-time.Second), strings.Replace(stepUpOf("proof", "step_up_passed", "o"), time.Now().UTC().Format("2006-01-02T15"), ended.Add(-time.Hour).UTC().Format("2006-01-02T15"), 1))
-	m = h.member(0, 1)
+	h.member(0, 1)
 	for id, want := range map[string]string{"before": "1 hold rules, 2 approve review", "after": "1 hold rules, 2 block expiry", "proof": "1 hold rules, 2 approve step_up"} {
 		if got := h.ends(id, 2); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)

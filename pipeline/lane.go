@@ -141,7 +141,7 @@ func (l *lane) dropTold(flights []*flight) {
 		}
 		l.watch.remove(f)
 		l.pace.deferTo(l.partition, f.batch.earliest())
-		l.cursor.settle(f.span, true, false, l.gate.Store.Written())
+		l.cursor.settle(f.span, true, f.answeredByWatch(), l.gate.Store.Written())
 		l.folder.nudge()
 		l.queue.release(f)
 	}

@@ -209,7 +209,7 @@ func (e *Engine) decideNow(ctx context.Context, b *Batch, at int) (n int, err er
 	err = e.gate.Store.Append(ctx, items)
 	if errors.Is(err, window.ErrAway) {
 		e.gate.Store.Peek(items)
-		b.deferred, err = true, nil
+		b.deferred = true
 		return n, e.judgeAll(ctx, b.of[at:at+n], b, true)
 	}
 	if err != nil {
@@ -299,7 +299,7 @@ func (e *Engine) first(ctx context.Context, step []*answer, b *Batch) error {
 		return fmt.Errorf("ask the store who was first: %w", err)
 	}
 	for i, a := range asked {
-		if winners[i] == nil {
+		if a.agreed = true; winners[i] == nil {
 			continue
 		}
 		if !a.move(judged, taken) {

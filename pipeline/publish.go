@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/ledger"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
@@ -91,9 +92,10 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
 	case !a.decide:
 		return l.sayRevision(ctx, a)
-	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && a.move(judged, forestalled):
-		l.watch.write(l.gate, l.gate.ruleset(), a) // nobody could say it in time: the process stood still, or the broker did
-		l.folder.standFrom(l.end.Load())           // the store has heard of the verdict
+	case a.state.Load() < taken && l.giveWay(a):
+		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
+	case a.tooLate(now) && a.move(judged, forestalled): // the process stood still, or the broker did
+		l.watch.write(l.gate, l.gate.ruleset(), a)
 		if err := l.add(ctx, said{a: a, decision: a.told, verdict: a.toldAt.Verdict, revision: 1, at: &a.toldAt}); err != nil {
 			return err
 		}
@@ -109,6 +111,38 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		return err
 	}
 	return l.sayRevision(ctx, a)
+}
+
+// tooLate tells that a verdict has become one after the deadline, so that the
+// default is said. What the members have agreed on stays what it is: another one
+// may have said it already, where the payment came a second time.
+func (a *answer) tooLate(now payment.Time) bool {
+	return a.deadline < now && !a.agreed && a.source != payment.SourceInvalid && !a.mark.Default
+}
+
+// overtaken returns what another member has said of a payment meanwhile: it came
+// to both, in two partitions, while the store could not be asked. nil: nothing.
+func (l *lane) overtaken(a *answer) (m window.Mark, decision []byte) {
+	if l.gate.Shared == nil {
+		return m, nil
+	}
+	m, found := l.gate.Ledger.AtHand(a.hash)
+	if !found || m.Fingerprint != ledger.Fingerprint(l.gate.Store.Key(), &a.summary) {
+		return m, nil
+	}
+	decision, _ = l.gate.Ledger.Recent(a.hash)
+	return m, decision
+}
+
+// giveWay makes what another member has said the decision of an answer.
+func (l *lane) giveWay(a *answer) bool {
+	m, stored := l.overtaken(a)
+	if stored == nil || !a.move(judged, taken) {
+		return false
+	}
+	a.mark, a.bytes = m, stored
+	l.gate.Metrics.repeated()
+	return true
 }
 
 // sayRevision adds the later revision of an answer, if it is still the next one:

@@ -40,7 +40,7 @@ func (h *replayedHolds) expire(now payment.Time) error {
 
 // decided takes in a first decision that was just written, and what came before it.
 func (h *replayedHolds) decided(a *answer, decision []byte) error {
-	if err := h.holds.Saw(0, a.mark.Offset, decision); err != nil {
+	if err := h.holds.Published(0, a.mark.Offset, decision); err != nil {
 		return err
 	}
 	waiting, ok := h.parked[a.tx.ID]
@@ -115,7 +115,7 @@ func (h *replayedHolds) revise(d *payment.Decision) error {
 	if d.Final {
 		h.replay.sum.Ended[howEnded(d)]++
 	}
-	return h.holds.Saw(0, at, h.written)
+	return h.holds.Published(0, at, h.written)
 }
 
 func (h *replayedHolds) unmatched(p *petition) {

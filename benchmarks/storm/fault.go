@@ -135,7 +135,7 @@ func plan(o *options, over time.Duration) []*fault {
 			order = rng.Perm(len(among))
 		}
 		f := &fault{number: n + 1, kind: among[order[n%len(among)]], target: rng.IntN(members), chance: rng.Uint64()}
-		f.after = step/2 + time.Duration(n)*step + time.Duration(rng.Int64N(int64(step/2)))
+		f.after = step/2 + time.Duration(n)*step + time.Duration(rng.Int64N(int64(max(1, step/2))))
 		if rng.IntN(4) == 0 && n > 0 {
 			f.after = all[n-1].after + time.Duration(rng.Int64N(int64(time.Second)))
 		}

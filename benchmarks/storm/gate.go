@@ -40,6 +40,14 @@ func newGate(ctx context.Context, name string, o *options, dir string, k *parts.
 			return nil, err
 		}
 	}
+	for n := 0; n < brokers; { // who begins before all are there gets fewer copies
+		if n, err = g.conn.Brokers(ctx); err == nil && n < brokers {
+			err = sleep(ctx, 100*time.Millisecond)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%d of %d brokers are there: %w", n, brokers, err)
+		}
+	}
 	var topics []broker.Topic
 	for _, t := range topicNames() {
 		topic := broker.Topic{Name: g.topic(t), Partitions: o.partitions, Replication: 3}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,35 +45,35 @@ func (m *member) start(stop <-chan struct{}) error {
 				return
 			case <-m.Exited():
 			}
-			m.mu.Lock()
-			down := m.down
-			m.mu.Unlock()
-			if !down {
-				m.ended()
-			}
+			m.ended()
 			select {
 			case <-stop:
 				return
 			case <-time.After(restartAfter):
 			}
-			if !down {
-				if err := m.begin(); err != nil {
-					m.mu.Lock()
-					m.gaveUp = append(m.gaveUp, giveUp{time.Now(), err.Error()})
-					m.mu.Unlock()
-				}
-			}
+			m.restart()
 		}
 	}()
 	return nil
 }
 
-func (m *member) begin() error {
+// restart starts a member that has ended, unless it is down on purpose.
+func (m *member) restart() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return
+	}
+	if err := m.begin(); err != nil {
+		m.gaveUp = append(m.gaveUp, giveUp{time.Now(), err.Error()})
+	}
+}
+
+// begin runs the member. Its caller holds mu, or is the only one who knows it.
+func (m *member) begin() error {
 	if info, err := os.Stat(filepath.Join(m.Dir, "log")); err == nil {
 		m.logged = info.Size()
 	}
-	m.mu.Unlock()
 	return m.Start()
 }
 
@@ -92,41 +91,54 @@ func (m *member) run() []byte {
 // deciding tells whether the present run has decided.
 func (m *member) deciding() bool { return bytes.Contains(m.run(), []byte("msg=deciding")) }
 
-// ended notes that the member has ended by itself.
+// ended notes that the member has ended by itself, if it has: one that ended before
+// it was to be taken down counts as well.
 func (m *member) ended() {
 	log := m.run()
-	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !bytes.Contains(log, []byte("msg=deciding")) {
+	switch {
+	case m.down:
+	case !bytes.Contains(log, []byte("msg=deciding")):
 		m.refused++
-		return
+	default:
+		m.gaveUp = append(m.gaveUp, giveUp{time.Now(), lastWords(log)})
 	}
-	m.gaveUp = append(m.gaveUp, giveUp{time.Now(), lines[len(lines)-1]})
+}
+
+// lastWords is what a log says of why its process ended: where it panicked, or
+// else its last line.
+func lastWords(log []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, "panic: ") || strings.HasPrefix(l, "fatal error: ") {
+			return strings.Join(lines[i:min(len(lines), i+12)], " ")
+		}
+	}
+	return lines[len(lines)-1]
 }
 
 // kill ends the member without warning; it stays down until revive.
 func (m *member) kill() error {
-	m.mu.Lock()
-	m.down = true
-	m.mu.Unlock()
+	m.setDown(true)
 	return m.Kill()
 }
 
 func (m *member) revive() error {
-	err := m.begin()
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.down = false
-	m.mu.Unlock()
-	return err
+	return m.begin()
 }
 
 // leave stops the member for good, as an operator would.
 func (m *member) leave() error {
-	m.mu.Lock()
-	m.down = true
-	m.mu.Unlock()
+	m.setDown(true)
 	return m.Stop(time.Minute)
 }
 
-func (m *member) String() string { return fmt.Sprintf("member %s", m.Name) }
+func (m *member) setDown(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}

@@ -49,10 +49,11 @@ func check(t *testing.T, r *report) {
 
 // Members, brokers and Redis are killed, frozen and cut off while payments flow,
 // and each payment has one verdict, stands once in every log, and was decided by
-// exact values. `make storm` does this for longer.
+// exact values; and so where a machine with an embedded store loses its power again
+// and again, and with it what was not synced. `make storm` does this for longer.
 func TestStormBreaksNoPromise(t *testing.T) {
 	o := prepared(t)
-	o.payments, o.rate, o.faults, o.powerCuts = 14_000, 300, 9, 0
+	o.payments, o.rate, o.faults, o.powerCuts = 14_000, 300, 9, 4
 	o.only = []string{"member-kill", "member-cut", "member-silent", "member-slow", "broker-kill", "leader-move"}
 	r, err := run(t.Context(), o, t.Output())
 	if err != nil {
@@ -67,20 +68,8 @@ func TestStormBreaksNoPromise(t *testing.T) {
 			t.Errorf("%v did not happen", f)
 		}
 	}
-}
-
-// A machine with an embedded store loses its power again and again, and with it
-// what was not synced.
-func TestPowerCutsBreakNoPromise(t *testing.T) {
-	o := prepared(t)
-	o.faults, o.powerCuts = 0, 5
-	r, err := run(t.Context(), o, t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
-	check(t, r)
-	if r.alone.losses != o.powerCuts || r.alone.report.Transactions < 1000 || strings.HasPrefix(r.alone.lostHow, "0 ") {
-		t.Errorf("%d power cuts took %s from %d transactions: the test proves little", r.alone.losses, r.alone.lostHow, r.alone.report.Transactions)
+	if a := r.alone; a.losses != o.powerCuts || a.report.Transactions < 500 || strings.HasPrefix(a.lostHow, "0 ") {
+		t.Errorf("%d power cuts took %s from %d transactions: the test proves little", a.losses, a.lostHow, a.report.Transactions)
 	}
 }
 

@@ -36,7 +36,7 @@ func run(args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(sandboxCommand(), runCommand(), replayCommand(), rulesCommand(), listsCommand(), outageCommand(), logCommand(), deadLettersCommand(),
+	root.AddCommand(sandboxCommand(), runCommand(), replayCommand(), rulesCommand(), listsCommand(), outageCommand(), logCommand(), deadLettersCommand(), holdsCommand(),
 		statusCommand(), benchCommand())
 	root.SetArgs(args)
 	switch err := root.ExecuteContext(ctx); {

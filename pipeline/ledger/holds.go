@@ -16,11 +16,11 @@ import (
 // hold that a review, a step-up or its expiry settles, and of a default that the
 // real verdict corrects.
 //
-// It is a fold over risk.decisions and nothing else. Saw is the only way in:
-// Review, StepUp, Expire and Correct look at the state and change nothing, so a
+// It is a fold over risk.decisions and nothing else. Saw and Published are the only
+// ways in: Review, StepUp, Expire and Correct look at the state and change nothing, so a
 // revision that was made and never published leaves no trace, and whoever has
-// read the topic makes the same one. What is published is told to Saw before
-// anybody asks again; the caller's lock sees to that.
+// read the topic makes the same one. What is published is told before anybody
+// asks again; the caller's lock sees to that.
 //
 //	revision 1: hold ──release, step_up_passed──▶ hold, with what is left of its needs
 //	                 ──the last need is met─────▶ approve, final
@@ -108,19 +108,29 @@ type hold struct {
 	at        [heapKinds]int32 // its places in the heaps of its queue, from 1; 0: in none
 }
 
-// Saw takes in a revision of any transaction, as it was published or read back.
+// Published takes in a revision that this process has just published, and nobody
+// before: it is Saw without asking whether it is a repeat.
+func (h *Holds) Published(partition int32, offset int64, value []byte) error {
+	return h.take(partition, offset, value, false)
+}
+
+// Saw takes in a revision of any transaction, as it was read from the topic.
 // Revisions may come again, and older ones after newer ones; they change nothing.
 // Most, which are real verdicts and no holds, cost a glance. An error says that
 // the bytes are no decision.
 //
 // Call it before the decision is told to the Index: who finds a hold there asks here.
 func (h *Holds) Saw(partition int32, offset int64, value []byte) error {
+	return h.take(partition, offset, value, h.first != nil)
+}
+
+func (h *Holds) take(partition int32, offset int64, value []byte, mayRepeat bool) error {
 	id, head, ok := glance(value)
 	if ok && head.revision == 1 && head.verdict != payment.Hold && id != nil {
 		if head.default1 == 0 {
 			return nil
 		}
-		if tx := h.key.Tx(string(id)); !h.repeats(tx, partition, offset) {
+		if tx := h.key.Tx(string(id)); !mayRepeat || !h.repeats(tx, partition, offset) {
 			h.sawDefault(tx, chain{offset: offset, partition: partition, revision: 1, verdict: head.verdict, default1: head.default1})
 		}
 		return nil
@@ -133,7 +143,7 @@ func (h *Holds) Saw(partition int32, offset int64, value []byte) error {
 		return nil
 	}
 	tx := h.key.Tx(d.TransactionID)
-	if d.Revision > 1 || !h.repeats(tx, partition, offset) {
+	if d.Revision > 1 || !mayRepeat || !h.repeats(tx, partition, offset) {
 		h.saw(tx, chain{offset: offset, partition: partition}, value, &d)
 	}
 	return nil
@@ -247,9 +257,6 @@ func (h *Holds) find(tx window.TxHash) *chain {
 // stored bytes that were published again, long after its chain had ended. It may
 // ask the store, so it holds no lock meanwhile.
 func (h *Holds) repeats(tx window.TxHash, partition int32, offset int64) bool {
-	if h.first == nil {
-		return false
-	}
 	h.mu.Lock()
 	known := h.find(tx) != nil
 	h.mu.Unlock()

@@ -19,10 +19,10 @@ type head struct {
 }
 
 var (
-	headID       = []byte(`,"transaction_id":"`)
-	headRevision = []byte(`,"revision":`)
-	headVerdict  = []byte(`,"verdict":"`)
-	headSource   = []byte(`,"source":"`)
+	headID       = []byte(",\"transaction_id\":\"")
+	headRevision = []byte(",\"revision\":")
+	headVerdict  = []byte(",\"verdict\":\"")
+	headSource   = []byte(",\"source\":\"")
 )
 
 // glance reads the front of a decision; ok is false where it does not look as we

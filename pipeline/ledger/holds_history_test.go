@@ -116,12 +116,12 @@ func (m *holdModel) stepped(id, kind string, at payment.Time) string {
 	return m.says(payment.SourceStepUp, "")
 }
 
-func (m *holdModel) corrected(real *payment.Decision) string {
+func (m *holdModel) corrected(truth *payment.Decision) string {
 	if m.isDefault == "" || m.over {
 		return "none"
 	}
-	review, stepUp := slices.Contains(real.Hold.Needs, "review") && !m.reviewed, slices.Contains(real.Hold.Needs, "step_up") && !m.proved
-	v := real.Verdict
+	review, stepUp := slices.Contains(truth.Hold.Needs, "review") && !m.reviewed, slices.Contains(truth.Hold.Needs, "step_up") && !m.proved
+	v := truth.Verdict
 	if v == payment.Hold && !review && !stepUp {
 		v = payment.Approve
 	}
@@ -129,7 +129,7 @@ func (m *holdModel) corrected(real *payment.Decision) string {
 		return "none"
 	}
 	was := m.isDefault
-	m.isDefault, m.verdict, m.review, m.stepUp, m.expires, m.onExpiry = "", v, review, stepUp, real.Hold.ExpiresAt, real.Hold.OnExpiry
+	m.isDefault, m.verdict, m.review, m.stepUp, m.expires, m.onExpiry = "", v, review, stepUp, truth.Hold.ExpiresAt, truth.Hold.OnExpiry
 	return m.says(payment.SourceRules, was)
 }
 
@@ -209,7 +209,7 @@ func (h *holdHistory) decision(id int, v payment.Verdict) *payment.Decision {
 func (h *holdHistory) act(i int) func() {
 	m, id := h.models[i], fmt.Sprint(h.r.Uint64())
 	var words []string
-	var real *payment.Decision
+	var truth *payment.Decision
 	switch h.r.IntN(6) {
 	case 0, 1:
 		words = []string{"release", id}
@@ -220,7 +220,7 @@ func (h *holdHistory) act(i int) func() {
 	case 4:
 		words = []string{"step_up_failed", id}
 	default:
-		real = h.decision(i, payment.Verdict(1+h.r.IntN(3)))
+		truth = h.decision(i, payment.Verdict(1+h.r.IntN(3)))
 	}
 	return func() {
 		if h.done[i] {
@@ -240,9 +240,9 @@ func (h *holdHistory) act(i int) func() {
 			}
 		}
 		switch {
-		case real != nil:
-			want = m.corrected(real)
-			next, _ = h.holds.Correct(real)
+		case truth != nil:
+			want = m.corrected(truth)
+			next, _ = h.holds.Correct(truth)
 			got = "none"
 		case words[0] == "release" || words[0] == "reject":
 			want = m.reviewedBy(words[1], words[0], at)
@@ -260,7 +260,7 @@ func (h *holdHistory) act(i int) func() {
 			h.publish(next)
 		}
 		if got != want {
-			h.t.Errorf("payment %d, %v %v: %s, want %s", i, words, real != nil, got, want)
+			h.t.Errorf("payment %d, %v %v: %s, want %s", i, words, truth != nil, got, want)
 		}
 	}
 }

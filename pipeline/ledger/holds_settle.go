@@ -182,15 +182,15 @@ func (h *Holds) expiries(partition int32) (f frontier) {
 }
 
 // Correct returns the next revision of a transaction that was answered with a
-// default (default_deadline, default_error, invalid), now that the real decision
-// is known: a copy of it with the next number, and what it corrects. It is nil
+// default (default_deadline, default_error, invalid), now that the real decision,
+// the truth, is known: a copy of it with the next number, and what it corrects. It is nil
 // where there is nothing to say: the verdict is the same (and for a hold, its
 // needs), it was corrected before, or it has been settled meanwhile, which
 // stands. Needs that have been met stay met. Error: ErrUnseen.
-func (h *Holds) Correct(real *payment.Decision) (next *payment.Decision, err error) {
+func (h *Holds) Correct(truth *payment.Decision) (next *payment.Decision, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	tx := h.key.Tx(real.TransactionID)
+	tx := h.key.Tx(truth.TransactionID)
 	c := h.find(tx)
 	switch {
 	case c == nil:
@@ -198,7 +198,7 @@ func (h *Holds) Correct(real *payment.Decision) (next *payment.Decision, err err
 	case c.default1 == 0 || c.settled:
 		return nil, nil
 	}
-	d := *real
+	d := *truth
 	if d.Verdict == payment.Hold {
 		(NeedsOf(d.Hold.Needs) &^ c.passed).limit(&d)
 	}

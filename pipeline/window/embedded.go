@@ -300,7 +300,7 @@ func (s *Embedded) Incarnation() string { return "-" }
 func (s *Embedded) Size() Size {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Size{FoldBytes: s.bytes(), Entities: s.entities(), Evicted: s.evicted, Loaded: s.loaded, LogBytes: s.journal.bytes()}
+	return Size{FoldBytes: s.bytes() + s.provisional.bytes(), Entities: s.entities(), Evicted: s.evicted, Loaded: s.loaded, LogBytes: s.journal.bytes()}
 }
 
 // Close implements Store. To close it once more does nothing.

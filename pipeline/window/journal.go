@@ -309,8 +309,8 @@ func (j *journal) openSegment(name string, last bool) error {
 	if err := s.mapFile(name); err != nil {
 		return errors.Join(ErrCorrupt, err)
 	}
-	if begun && len(bytes.TrimLeft(s.data, "\x00")) == 0 {
-		return errors.Join(s.unmap(), j.files.Remove(name)) // the same, and only the file's length has reached the disk
+	if begun && len(bytes.TrimLeft(s.data[:headerSize], "\x00")) == 0 {
+		return errors.Join(s.unmap(), j.files.Remove(name)) // the same, and what has reached the disk is not the header
 	}
 	key, ok := readHeader(s.data, s.number)
 	if strings.HasPrefix(string(s.data[:min(len(s.data), len(journalMagic))]), "SLUICEJ1") {

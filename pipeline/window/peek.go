@@ -12,7 +12,8 @@ import "time"
 // guess: a copy of the entity's fold, made when it is first needed. The fold itself
 // stays what its log says, and a call that is waiting for an answer goes on with it
 // as if nobody had looked. Guesses are given up with the first call that succeeds;
-// the payments come again, and stand in the logs then.
+// the payments come again, and stand in the logs then. They are given up as well when
+// memory is full.
 //
 // Rejected: to fold provisionally in the fold itself and read it from its log again
 // later. After an outage everybody would read all logs at once; and a store that is
@@ -65,6 +66,7 @@ func (m *memory) guess(f *folder, key uint64, find func(key uint64) (n uint32, o
 		m.guesses = guesses{}
 	}
 	if ok {
+		f.foldOf(n).used = true
 		n = f.copyOf(n)
 	} else {
 		n = f.hidden() // those that are peeked at see each other at least
@@ -111,20 +113,19 @@ func (s *Redis) Peek(items []*Item) {
 	}
 }
 
-// roomForGuesses keeps memory within its bound, also in an outage without end. While
-// a call is under way folds stay where they are; then guesses go, and begin again.
+// roomForGuesses keeps memory within its bound, also in an outage without end:
+// guesses are given up, and begin again. What is shared by all goes only after that,
+// and not while a call is under way, which may hold on to it.
 func (s *Redis) roomForGuesses() {
 	if s.bytes()+s.entries.bytes() <= s.opts.Memory {
 		return
 	}
+	s.dropGuesses()
 	select {
 	case s.calls <- struct{}{}:
 		s.shrinkAll()
 		<-s.calls
 	default:
-	}
-	if s.bytes()+s.entries.bytes() > s.opts.Memory {
-		s.dropGuesses()
 	}
 }
 
@@ -151,8 +152,9 @@ func (s *Embedded) Peek(items []*Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bytes()+s.provisional.bytes() > s.opts.Memory {
-		if s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16)); s.bytes()+s.provisional.bytes() > s.opts.Memory {
-			s.forgetGuesses()
+		s.forgetGuesses()
+		if s.bytes() > s.opts.Memory {
+			s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16))
 		}
 	}
 	if s.guesses == nil {

@@ -30,17 +30,24 @@ type ownRedis struct {
 func startRedis(t testing.TB, args ...string) *ownRedis {
 	t.Helper()
 	part(t, "SLUICE_TEST_REDIS") // where there is one, the program is installed
+	s := &ownRedis{addr: net.JoinHostPort("127.0.0.1", freePort(t)), dir: t.TempDir(), args: args, t: t}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+// freePort is a port on which nobody listens.
+func freePort(t testing.TB) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &ownRedis{addr: listener.Addr().String(), dir: t.TempDir(), args: args, t: t}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.start()
-	t.Cleanup(s.kill)
-	return s
+	return port
 }
 
 func (s *ownRedis) start() {

@@ -243,10 +243,12 @@ func (x *runs) work(wait bool) error {
 		if len(j.old) == 1 {
 			continue // it has its file now
 		}
+		var err error
 		for _, r := range j.old {
-			if err := x.discard(r); err != nil {
-				return err
-			}
+			err = errors.Join(err, x.discard(r))
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -300,6 +302,7 @@ func (x *runs) saved(r *run) (*run, error) {
 	return openRun(x.name(r), x.plan.String())
 }
 
+// discard gives up a run. A file that stays behind is removed by the next start.
 func (x *runs) discard(r *run) error {
 	name := x.name(r)
 	err := r.unmap()
@@ -307,7 +310,7 @@ func (x *runs) discard(r *run) error {
 		return err
 	}
 	if gone := x.files.Remove(name); !errors.Is(gone, os.ErrNotExist) { // one that could not be written, or was replaced
-		err = errors.Join(err, gone)
+		err = errors.Join(err, awayOnDisk(gone))
 	}
 	return err
 }
