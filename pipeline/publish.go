@@ -174,45 +174,6 @@ func (g *Gate) correct(a *answer) (*payment.Decision, error) {
 	return g.Holds.Correct(&real)
 }
 
-// Revise implements reviser: it publishes the next revisions of holds. Where
-// members share a store, each is claimed there first, but not for long: behind
-// the fence nobody else writes here.
-func (l *lane) Revise(ctx context.Context, _ int32, next func() []*payment.Decision) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := next()
-	texts := make([][]byte, len(all))
-	hashes := make([]window.TxHash, len(all))
-	for i, d := range all {
-		texts[i], hashes[i] = d.Append(nil), revisionHash(l.gate.Store.Key(), d.TransactionID, d.Revision)
-	}
-	if l.gate.Shared != nil && len(all) > 0 {
-		brief, cancel := context.WithTimeout(ctx, l.watch.margin/2)
-		winners, err := l.gate.Shared.First(brief, hashes, texts)
-		cancel()
-		for i := range winners {
-			if err == nil && winners[i] != nil {
-				texts[i] = winners[i]
-			}
-		}
-	}
-	for i, d := range all {
-		var a answer
-		a.tx.ID, a.tx.Payer.AccountID = d.TransactionID, d.Transaction.Payer
-		a.hash = l.gate.Store.Key().Tx(d.TransactionID)
-		if err := l.add(ctx, said{a: &a, decision: texts[i], verdict: d.Verdict, revision: d.Revision}); err != nil {
-			return err
-		}
-	}
-	if err := l.flush(ctx); err != nil {
-		return err
-	}
-	for i := range texts {
-		l.gate.Notices.Revised(texts[i])
-	}
-	return nil
-}
-
 // revise makes a correction of a verdict that the watch has forestalled.
 func (a *answer) revise(now payment.Time, b *Batch) error {
 	var d payment.Decision
@@ -283,7 +244,10 @@ func (l *lane) flush(ctx context.Context) error {
 		if u.at != nil {
 			u.at.Partition, u.at.Offset = int32(l.partition), offset
 		}
-		if err := l.gate.Holds.Saw(int32(l.partition), offset, u.decision); err != nil {
+		if u.at == nil && u.revision == 1 {
+			continue // it stands elsewhere already
+		}
+		if err := l.gate.Holds.Published(int32(l.partition), offset, u.decision); err != nil {
 			return err
 		}
 		if u.revision > 1 {
