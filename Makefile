@@ -50,6 +50,11 @@ check: $(golangci) ## gofmt, go vet, the linters with the import arrows, and eve
 bench: ## measure end to end on a real Kafka, beside plain copies, and the engine alone
 	.ci/services run kafka -- bash -c 'go run ./cmd/sluice bench --brokers "$$SLUICE_TEST_KAFKA" "$$@"' bench $(ARGS)
 
+.PHONY: storm
+storm: ## break everything under a gate while payments flow, and check its promises; ARGS='--payments 50000 --faults 12'
+	.ci/services install kafka redis strace
+	eval "$$(.ci/services env)"; go run ./benchmarks/storm $(ARGS)
+
 .PHONY: sandbox
 sandbox: ## everything in one process, with traffic
 	go run ./cmd/sluice sandbox $(ARGS)

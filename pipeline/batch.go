@@ -53,6 +53,7 @@ type answer struct {
 	again     bool             // an operator has sent it once more, after it could not be used
 	mark      window.Mark      // for the ledger, or of the earlier decision
 	decide    bool             // decided now, for the first time
+	agreed    bool             // the shared store has it as the first decision
 	repeat    bool             // decided before: the stored bytes go out again
 	repeatOf  int              // the answer in this batch that it repeats, -1 for none
 	corrects  payment.Source   // a later revision is decided now: of a decision with this source

@@ -37,6 +37,7 @@ type Config struct {
 	Windows   WindowConfig   `yaml:"windows"`
 	Ledger    LedgerConfig   `yaml:"ledger"`
 	Deadlines DeadlineConfig `yaml:"deadlines"`
+	Holds     HoldsConfig    `yaml:"holds"`
 	Alerts    AlertConfig    `yaml:"alerts"`
 	Notices   NoticeConfig   `yaml:"notices"`
 	Sandbox   bool           `yaml:"-"` // the broker is embedded and no money is at stake: its settings are not complained of
@@ -149,6 +150,7 @@ func DefaultConfig() Config {
 			Slice: time.Second, Behind: time.Minute, LossBound: 10 * time.Second},
 		Deadlines: DeadlineConfig{Margin: 50 * time.Millisecond},
 		Ledger:    LedgerConfig{Keeps: limits.LedgerKeeps, RecentBytes: 64 << 20},
+		Holds:     DefaultHoldsConfig(),
 		Alerts:    AlertConfig{Runbooks: "deploy/runbooks", Repeat: 15 * time.Minute},
 		Notices:   NoticeConfig{Enabled: true, PerHour: 5, PerDay: 20},
 	}
@@ -362,7 +364,7 @@ func (c *Config) Validate() error {
 	bad(c.Alerts.Repeat >= time.Minute && c.Alerts.Repeat <= 24*time.Hour, "alerts.repeat", "%v is not between 1m and 24h", c.Alerts.Repeat)
 	bad(c.Notices.PerHour >= 1 && c.Notices.PerHour <= 1000, "notices.per_hour", "%d is not between 1 and 1000", c.Notices.PerHour)
 	bad(c.Notices.PerDay >= c.Notices.PerHour && c.Notices.PerDay <= 1000, "notices.per_day", "%d is not between notices.per_hour (%d) and 1000", c.Notices.PerDay, c.Notices.PerHour)
-	errs = append(errs, c.brokerConfig().Validate())
+	errs = append(errs, c.Holds.Validate(), c.brokerConfig().Validate())
 	return errors.Join(errs...)
 }
 

@@ -21,6 +21,7 @@ func failureRules(t *testing.T, more string) string {
 	t.Helper()
 	dir := t.TempDir()
 	writeRules(t, dir, map[string]string{
+		"policy.yaml": "duplicates: {verdict: approve}\n",
 		"features/card.yaml": `features:
   - {entity: card, name: failures, windows: [1h], value: count, where: 'status == "technical_failure"'}
   - {entity: card, name: attempts, windows: [1h], value: count, where: 'status != "technical_failure"'}

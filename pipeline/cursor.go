@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -208,6 +209,13 @@ func (c *cursor) ready(durable uint64) (s settlement, ok bool) {
 	return c.durable, c.durable.next != c.committed || c.force
 }
 
+// moved tells whether an offset was not committed yet.
+func (c *cursor) moved(next int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return next != c.committed || c.force
+}
+
 func (c *cursor) committedTo(next int64) {
 	c.mu.Lock()
 	c.committed, c.force = next, false
@@ -216,10 +224,10 @@ func (c *cursor) committedTo(next int64) {
 
 // The metadata of a commit says up to where the journal has indexed the
 // partition of risk.decisions, which journal that is, how long it was, which
-// servers it stood on, and when.
+// servers it stood on, when, and where the oldest open hold stands.
 
-func metadata(store, servers string, s settlement, at time.Time) string {
-	return fmt.Sprintf("2 %s %d %d %s %d", store, s.decisions, s.ordinal, servers, at.Unix())
+func metadata(store, servers string, s settlement, holds int64, at time.Time) string {
+	return fmt.Sprintf("3 %s %d %d %s %d %d", store, s.decisions, s.ordinal, servers, at.Unix(), min(holds, s.decisions))
 }
 
 // commitNote is what the metadata of a commit says.
@@ -228,20 +236,22 @@ type commitNote struct {
 	ours      bool   // the commit was made with this journal as it is now, not with another one or before it was put back to an earlier state
 	servers   string // see window.Store.Incarnation; "" where that is not known
 	at        time.Time
+	holds     int64 // where open holds must be looked for from
 }
 
 func readMetadata(meta, store string, written uint64) (n commitNote) {
 	parts := strings.Fields(meta)
-	if len(parts) != 6 || parts[0] != "2" || parts[1] != store {
+	if len(parts) != 7 || parts[0] != "3" || parts[1] != store {
 		return n
 	}
 	decisions, err := strconv.ParseInt(parts[2], 10, 64)
 	ordinal, err2 := strconv.ParseUint(parts[3], 10, 64)
 	at, err3 := strconv.ParseInt(parts[5], 10, 64)
-	if err != nil || err2 != nil || err3 != nil || decisions < 0 || ordinal > written {
+	holds, err4 := strconv.ParseInt(parts[6], 10, 64)
+	if errors.Join(err, err2, err3, err4) != nil || decisions < 0 || holds < 0 || ordinal > written {
 		return n
 	}
-	return commitNote{decisions, true, parts[4], time.Unix(at, 0)}
+	return commitNote{decisions, true, parts[4], time.Unix(at, 0), holds}
 }
 
 // storeName tells one journal from another without giving its key away.

@@ -140,16 +140,16 @@ func TestWhatAStoreHasLostIsFoldedAgain(t *testing.T) {
 // knows none of them.
 func TestLedgerIsReadFromTheBeginningForAnotherJournal(t *testing.T) {
 	at, when := settlement{next: 50, decisions: 42, ordinal: 100}, time.Unix(1_700_000_000, 0)
-	own, other := metadata("journal-a", "run-1", at, when), metadata("journal-b", "run-1", at, when)
-	known := commitNote{42, true, "run-1", when}
+	own, other := metadata("journal-a", "run-1", at, 12, when), metadata("journal-b", "run-1", at, 12, when)
+	known := commitNote{42, true, "run-1", when, 12}
 	for _, c := range []struct {
 		meta    string
 		written uint64
 		want    commitNote
 	}{
 		{own, 100, known}, {own, 5000, known}, {own, 99, commitNote{}}, {other, 5000, commitNote{}},
-		{"", 100, commitNote{}}, {"1 journal-a 42 100", 100, commitNote{}}, {"2 journal-a 42 100 run-1", 100, commitNote{}},
-		{"2 journal-a x 1 run-1 5", 100, commitNote{}}, {"2 journal-a -5 1 run-1 5", 100, commitNote{}},
+		{"", 100, commitNote{}}, {"1 journal-a 42 100", 100, commitNote{}}, {"3 journal-a 42 100 run-1", 100, commitNote{}},
+		{"3 journal-a x 1 run-1 5 0", 100, commitNote{}}, {"3 journal-a -5 1 run-1 5 0", 100, commitNote{}}, {"3 journal-a 5 1 run-1 5 x", 100, commitNote{}},
 	} {
 		if got := readMetadata(c.meta, "journal-a", c.written); got != c.want {
 			t.Errorf("%q with %d written: %+v, want %+v", c.meta, c.written, got, c.want)

@@ -35,7 +35,7 @@ func (e *Engine) giveDefault(a *answer, b *Batch) {
 	e.gate.defaultOf(e.rules, a, d)
 	a.why = causeBacklog
 	b.write(a, d)
-	a.state.Store(judged)
+	a.move(deciding, judged) // or the watch has said its own meanwhile, which stands
 }
 
 // watch looks after the deadlines of what a lane has fetched and not answered.
@@ -90,6 +90,17 @@ func (w *watch) add(f *flight, now payment.Time) {
 		default:
 		}
 	}
+}
+
+// answeredByWatch tells whether the watch has answered every record of a flight
+// that the front has not begun. One that could not be used is not the watch's.
+func (f *flight) answeredByWatch() bool {
+	for i := range f.batch.answers {
+		if !f.batch.answers[i].wasTold() {
+			return false
+		}
+	}
+	return true
 }
 
 // remove ends the watching of a flight. The caller holds the lane's lock, so the
@@ -206,6 +217,9 @@ func (l *lane) prepare(rs rulesetOf, a *answer) bool {
 			w.write(l.gate, rs, a)
 		}
 	case deciding:
+		if _, stored := l.overtaken(a); stored != nil {
+			return false // the front will see it too
+		}
 		if !a.move(deciding, forestalled) {
 			return l.prepare(rs, a) // it has just been judged
 		}
@@ -248,11 +262,14 @@ type rulesetOf interface {
 	Default(tx *payment.Transaction, d *payment.Decision)
 }
 
-// defaultOf makes the default decision of a transaction.
+// defaultOf makes the default decision of a transaction. It holds nothing that
+// depends on who makes it, and when: two members that meet one payment in two
+// partitions while their store is away say the same, byte for byte.
 func (g *Gate) defaultOf(rs rulesetOf, a *answer, d *payment.Decision) {
 	d.Reset()
 	rs.Default(&a.tx, d)
 	g.describe(a, d)
+	d.ReceivedAt, d.DecidedAt, d.DecideBy = 0, 0, a.tx.DecideBy
 	g.Watchdog.Saw(d)
 }
 
@@ -305,7 +322,7 @@ func (l *lane) agree(ctx context.Context) {
 			asked, w.hashes, w.bytes = append(asked, a), append(w.hashes, a.hash), append(w.bytes, a.told)
 		}
 	}
-	brief, cancel := context.WithTimeout(ctx, w.margin/2)
+	brief, cancel := context.WithTimeout(ctx, l.patience(asked))
 	defer cancel()
 	winners, err := l.gate.Shared.First(brief, w.hashes, w.bytes)
 	if err != nil {
@@ -321,6 +338,21 @@ func (l *lane) agree(ctx context.Context) {
 			a.told, a.toldAt = winners[i], m
 		}
 	}
+}
+
+// patience is how long the watch may wait for the store before it says what it has
+// to say: half a margin, and less where a call before has taken the time of these.
+func (l *lane) patience(answers []*answer) time.Duration {
+	margin := l.watch.margin
+	earliest := farAhead
+	for _, a := range answers {
+		earliest = min(earliest, a.deadline)
+	}
+	left := time.Duration(earliest-l.gate.Now()) - margin/4 // for the broker
+	if left < 0 && earliest < l.gate.Now() {
+		return margin / 2 // nothing is to be gained any more
+	}
+	return max(0, min(left, margin/2))
 }
 
 // cause is what made a default necessary.

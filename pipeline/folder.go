@@ -34,10 +34,10 @@ type folder struct {
 	mu    sync.Mutex
 	stand int64 // decisions from this offset on are to be told to the store; -1: none
 
-	engine  *Engine
-	batch   Batch
-	buffer  broker.FetchBuffer
-	reading broker.FetchBuffer // of decisions
+	engine     *Engine
+	batch      Batch
+	buffer     broker.FetchBuffer
+	remembered remembered
 }
 
 func newFolder(e *Engine) *folder {
@@ -138,7 +138,7 @@ func (l *lane) foldSpan(ctx, drain context.Context, s span) error {
 		l.cursor.answeredTo(s, next)
 		return nil // and once more, to fold them
 	}
-	if err := l.foldBatch(ctx, drain, records); err != nil {
+	if err := l.foldBatch(ctx, drain, records, s); err != nil {
 		return err
 	}
 	l.cursor.foldedTo(s, next, l.gate.Store.Written())
@@ -175,9 +175,12 @@ func (l *lane) answerLeft(ctx, drain context.Context, records []broker.Record) e
 
 // foldBatch notes the payments of a micro-batch in the logs, and makes the real
 // verdicts of those that were given a default.
-func (l *lane) foldBatch(ctx, drain context.Context, records []broker.Record) error {
+func (l *lane) foldBatch(ctx, drain context.Context, records []broker.Record, s span) error {
 	e, b := l.folder.engine, &l.folder.batch
-	e.recall(b, l.partition)
+	if err := l.remember(ctx, b, s); err != nil {
+		return err
+	}
+	e.recall(b, l.partition, &l.folder.remembered)
 	for at := 0; at < len(b.fresh); {
 		n, err := e.foldSlice(ctx, b, at)
 		if err != nil {
@@ -197,7 +200,7 @@ func (l *lane) foldBatch(ctx, drain context.Context, records []broker.Record) er
 
 // recall finds out what was said of the payments of a batch, and takes those that
 // windows are to count.
-func (e *Engine) recall(b *Batch, partition int) {
+func (e *Engine) recall(b *Batch, partition int, said *remembered) {
 	e.gate.inForce.RLock()
 	defer e.gate.inForce.RUnlock()
 	e.use()
@@ -210,7 +213,7 @@ func (e *Engine) recall(b *Batch, partition int) {
 			continue
 		}
 		a.mark.Fingerprint, a.mark.EventTime = ledger.Fingerprint(key, &a.summary), a.tx.EventTime
-		known, found := e.gate.Ledger.Find(a.hash)
+		known, found := said.find(e.gate.Ledger, a.hash)
 		if found && known.Fingerprint != a.mark.Fingerprint || found && known.Invalid {
 			continue
 		}

@@ -24,8 +24,9 @@ import (
 type follower struct {
 	s *Service
 
-	mu   sync.Mutex
-	next map[int]int64 // by partition: the first decision that was not seen yet
+	mu    sync.Mutex
+	next  map[int]int64 // by partition: the first decision that was not seen yet
+	first map[int]int64 // and the first that was
 }
 
 // followBack is how far back a member knows the decisions of all partitions when
@@ -47,6 +48,7 @@ func (f *follower) begin(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(4)
 	for p := range from {
+		f.first[p] = from[p]
 		work.Go(func() error {
 			_, err := f.s.conn.ReadRange(ctx, topic, p, from[p], ends[p].End, func(r broker.Record) error {
 				f.saw(p, &r)
@@ -69,6 +71,13 @@ func (f *follower) seen(partition int, next int64) {
 	f.next[partition] = max(f.next[partition], next)
 }
 
+// began is the first decision of a partition that was seen.
+func (f *follower) began(partition int) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.first[partition]
+}
+
 func (f *follower) from(partition int) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,10 +86,13 @@ func (f *follower) from(partition int) int64 {
 
 // saw indexes one decision.
 func (f *follower) saw(partition int, r *broker.Record) {
+	if err := f.s.gate.Holds.Saw(int32(partition), r.Offset, r.Value); err != nil {
+		f.s.log.Error("a record of the ledger cannot be read; it is passed over", "partition", partition, "offset", r.Offset, "error", err)
+		return
+	}
 	m, revision, err := ledger.MarkOf(f.s.gate.Store.Key(), int32(partition), r.Offset, r.Value)
 	switch {
-	case err != nil:
-		f.s.log.Error("a record of the ledger cannot be read; it is passed over", "partition", partition, "offset", r.Offset, "error", err)
+	case err != nil: // said above
 	case revision > 1:
 		f.s.gate.Ledger.Revise(m.Tx, m.Latest)
 	default:

@@ -33,6 +33,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 
 	var lanes []*lane
 	var outcomes []*outcomeLane
+	var reviews []*reviewCommit
 	prepare, inner := errgroup.WithContext(ctx)
 	prepare.SetLimit(8)
 	written := s.gate.Store.Written() // by the journal as it was found, before anything is added
@@ -55,12 +56,21 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		if a.Offset < 0 {
 			a.Offset = broker.FirstOffset
 		}
+		if a.Topic == s.config.Topics.Reviews {
+			reviews = append(reviews, &reviewCommit{partition: a.Partition, committed: a.Offset})
+			continue // see holds.go
+		}
 		if a.Topic == s.config.Topics.Outcomes {
 			l := &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0), pace: pace, paced: transactions + a.Partition}
 			l.metadata = a.Metadata
 			outcomes = append(outcomes, l)
 			givesUp = givesUp || a.Partition == 0
-			prepare.Go(func() error { return errors.Join(s.takeOutcomes(inner, l, written), s.enter(inner, pace, l.paced, a)) })
+			prepare.Go(func() error {
+				if err := s.enter(inner, pace, l.paced, a); err != nil {
+					return err
+				}
+				return s.takeOutcomes(inner, l, written)
+			})
 			continue
 		}
 		if a.Partition >= decisions {
@@ -72,7 +82,10 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		l := s.newLane(a, pace)
 		lanes = append(lanes, l)
 		prepare.Go(func() error {
-			return errors.Join(s.takeOver(inner, l, a, written), s.enter(inner, pace, l.partition, a))
+			if err := s.enter(inner, pace, l.partition, a); err != nil {
+				return err
+			}
+			return s.takeOver(inner, l, a, written)
 		})
 	}
 	var controls []*controlReader
@@ -81,6 +94,10 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		return err
 	})
 	if err := prepare.Wait(); err != nil {
+		return unlessOver(ctx, err)
+	}
+	shift, err := s.startShift(ctx, g, lanes)
+	if err != nil {
 		return unlessOver(ctx, err)
 	}
 	s.working.Store(true)
@@ -100,6 +117,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		})
 	}
 	work.Go(func() error { return pace.keepTelling(failed) })
+	work.Go(func() error { return shift.run(failed, drain) })
 	work.Go(func() error { return s.watchStore(failed, lanes, outcomes) })
 	if s.others != nil {
 		ours := map[int]*lane{}
@@ -113,7 +131,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	}
 	committing, stopCommits := context.WithCancel(drain)
 	var commits errgroup.Group
-	commits.Go(func() error { return s.commitNowAndThen(committing, g, lanes, outcomes) })
+	commits.Go(func() error { return s.commitNowAndThen(committing, g, &settling{lanes, outcomes, reviews, shift}) })
 	if undecided > 0 {
 		work.Go(func() error { return s.awaitPartitions(failed, decisions) })
 	}
@@ -126,7 +144,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	s.gate.Ledger.Clear() // what is claimed still is looked up on the topic before anybody decides again
 	stopCommits()
 	_ = commits.Wait() // its errors are those of the generation, and are logged
-	s.commitLast(drain, g, lanes, outcomes)
+	s.commitLast(drain, g, &settling{lanes, outcomes, reviews, shift})
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("the lanes stop", "error", err)
 	}
@@ -232,6 +250,7 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			"cannot be answered again; if the topic is new, give the gate a new store", "topic", t, "partition", l.partition, "end", fence, "journal", from)
 		from = 0
 	}
+	l.history = topicRange{Partition: int32(l.partition), From: min(note.holds, from), To: from}
 	l.end.Store(fence)
 	l.cursor = newCursor(a.Offset, from)
 	if _, l.inherited, err = s.conn.Offsets(ctx, l.topics.Transactions, l.partition); err != nil {
@@ -245,6 +264,9 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 	var found []window.Mark
 	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
 		m, revision, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
+		if err == nil {
+			err = s.gate.Holds.Saw(int32(l.partition), r.Offset, r.Value)
+		}
 		switch {
 		case err != nil:
 			s.log.Error("a record of the ledger cannot be read; it is passed over", "topic", t, "partition", l.partition, "offset", r.Offset, "error", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sluice-risk/sluice/pipeline/broker"
@@ -14,85 +13,50 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
-// newHoldDesk makes the desk of a service, once its gate is there.
-func newHoldDesk(config *Config, holds *HoldsConfig, g *Gate, conn *broker.Conn, reg prometheus.Registerer) *holdDesk {
-	key := g.Store.Key()
-	k := &holdDesk{
-		holds: ledger.NewHolds(key, ledger.HoldsOptions{First: g.Ledger.Find, WarnAfter: float64(holds.WarnPercent) / 100}),
+// newDesk makes what this member does about holds part of the service.
+func (s *Service) newDesk(reg prometheus.Registerer) *holdDesk {
+	k := &holdDesk{holds: s.gate.Holds, conn: s.conn, topics: &s.config.Topics, group: s.config.Kafka.Group, limits: s.gate.Limits,
+		config: s.config.Holds, wait: s.config.Windows.OutcomesWait, now: func() payment.Time { return s.gate.Now() }, time: s.gate.kafkaTime,
 		decided: func(id string) (payment.Verdict, bool) {
-			mark, known := g.Ledger.Find(key.Tx(id))
-			return mark.Verdict, known
+			m, known := s.gate.Ledger.Find(s.gate.Store.Key().Tx(id))
+			return m.Verdict, known
 		},
-		conn: conn, topics: &config.Topics, group: config.Kafka.Group, limits: config.Limits(), config: *holds, wait: config.Windows.OutcomesWait,
-		now: g.Now, time: g.kafkaTime, lost: g.passOver, refused: g.Metrics.refuse, raise: g.Alerts.Raise, resolve: g.Alerts.Resolve,
-		metrics: newHoldMetrics(reg), log: g.Log,
-	}
+		lost: s.gate.passOver, refused: s.gate.Metrics.refuse, raise: s.told.alerts.Raise, resolve: s.told.alerts.Resolve,
+		metrics: newHoldMetrics(reg), log: s.log}
 	reg.MustRegister(newHoldCollector(k))
 	return k
 }
 
-// generation prepares the work about holds of a generation with its lanes, which
-// are fenced and know what stands on the topic. What the lanes publish from now on
-// they tell Holds.Published themselves.
-func (k *holdDesk) generation(ctx context.Context, g *broker.Generation, lanes []*lane) (*holdShift, error) {
-	committed, err := k.conn.Committed(ctx, k.group, k.topics.Transactions)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := k.conn.TopicOffsets(ctx, k.topics.Decisions)
-	if err != nil {
-		return nil, err
-	}
-	var history []topicRange
-	for p, r := range ends {
-		from := r.First
-		if p < len(committed) {
-			from = max(from, heldFrom(committed[p].Metadata))
-		}
-		history = append(history, topicRange{Partition: int32(p), From: from, To: r.End})
-	}
-	revisions := laneRevisions{lanes: map[int32]*lane{}, holds: k.holds}
+// startShift prepares what a generation does about holds. The open holds of its
+// own partitions are read from where the last owner's commit says; those of
+// others only to judge what is said about them.
+func (s *Service) startShift(ctx context.Context, g *broker.Generation, lanes []*lane) (*holdShift, error) {
+	own := &laneRevisions{lanes: map[int32]*lane{}}
 	var owned []int32
+	var history []topicRange
 	for _, l := range lanes {
+		own.lanes[int32(l.partition)] = l
 		owned = append(owned, int32(l.partition))
-		revisions.lanes[int32(l.partition)] = l
+		history = append(history, l.history)
 	}
-	return k.shift(ctx, g, owned, history, &revisions)
-}
-
-// The metadata of a commit ends with where the oldest open hold of the partition
-// stands on risk.decisions, or where the next decision will: from there on the
-// topic is read for holds.
-
-// withHeld adds it to the metadata; end is the end of the partition.
-func (k *holdDesk) withHeld(metadata string, partition int, end int64) string {
-	if oldest, ok := k.holds.Oldest(int32(partition)); ok {
-		end = min(end, oldest)
+	if s.others != nil {
+		all, err := s.conn.Committed(ctx, s.config.Kafka.Group, s.config.Topics.Transactions)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range all {
+			if note := readMetadata(a.Metadata, storeName(s.gate.Store.Key()), 1<<63); note.ours && own.lanes[int32(a.Partition)] == nil {
+				history = append(history, topicRange{Partition: int32(a.Partition), From: note.holds, To: s.others.began(a.Partition)})
+			}
+		}
 	}
-	return fmt.Sprintf("%s held=%d", metadata, end)
-}
-
-// heldFrom reads it; 0 where it is not there.
-func heldFrom(metadata string) int64 {
-	_, text, _ := strings.Cut(metadata, " held=")
-	from, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return from
-}
-
-// withoutHeld is the metadata without it.
-func withoutHeld(metadata string) string {
-	before, _, _ := strings.Cut(metadata, " held=")
-	return before
+	return s.desk.shift(ctx, g, owned, history, own)
 }
 
 // laneRevisions publishes later revisions through the lanes of a generation. It
 // implements reviser.
 type laneRevisions struct {
 	lanes map[int32]*lane
-	holds *ledger.Holds
 }
 
 // Revise implements reviser. Where members share a store, a revision is claimed
@@ -111,7 +75,7 @@ func (r *laneRevisions) Revise(ctx context.Context, partition int32, next func()
 	l.mu.Lock() // not while the store is asked: the watch must not wait for it
 	defer l.mu.Unlock()
 	decisions := next()
-	texts, marks := make([][]byte, len(decisions)), make([]window.Mark, len(decisions))
+	texts := make([][]byte, len(decisions))
 	for i, d := range decisions {
 		verdict := d.Verdict
 		if texts[i] = winners[revisionOf(d)]; texts[i] == nil {
@@ -120,19 +84,15 @@ func (r *laneRevisions) Revise(ctx context.Context, partition int32, next func()
 			verdict = m.Latest
 		}
 		a := &answer{}
-		a.tx.ID, a.tx.Payer.AccountID, marks[i].Latest = d.TransactionID, d.Transaction.Payer, verdict
-		if err := l.add(ctx, said{a: a, decision: texts[i], verdict: verdict, revision: d.Revision, at: &marks[i]}); err != nil {
+		a.tx.ID, a.tx.Payer.AccountID, a.hash = d.TransactionID, d.Transaction.Payer, l.gate.Store.Key().Tx(d.TransactionID)
+		if err := l.add(ctx, said{a: a, decision: texts[i], verdict: verdict, revision: d.Revision}); err != nil {
 			return err
 		}
 	}
 	if err := l.flush(ctx); err != nil {
 		return err
 	}
-	for i, d := range decisions {
-		if err := r.holds.Published(partition, marks[i].Offset, texts[i]); err != nil {
-			return err
-		}
-		l.gate.Ledger.Revise(l.gate.Store.Key().Tx(d.TransactionID), marks[i].Latest)
+	for i := range decisions {
 		l.gate.Notices.Revised(texts[i])
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
-	"github.com/sluice-risk/sluice/pipeline/window"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -28,8 +27,9 @@ type lane struct {
 	conn      *broker.Conn
 	topics    *Topics
 	partition int
-	from      int64 // the first record that is not settled
-	inherited int64 // records before it may have been answered by an earlier owner
+	from      int64      // the first record that is not settled
+	history   topicRange // of decisions: where older open holds stand
+	inherited int64      // records before it may have been answered by an earlier owner
 	engine    *Engine
 	pace      *pace
 	cursor    *cursor
@@ -44,7 +44,7 @@ type lane struct {
 	publisher *broker.Publisher
 	end       atomic.Int64 // of the partition of decisions, as far as this lane has written it
 	out       broker.Batch
-	places    []*window.Mark
+	unsaid    []unsaid // what out holds
 	headers   []broker.Header
 }
 
@@ -141,7 +141,7 @@ func (l *lane) dropTold(flights []*flight) {
 		}
 		l.watch.remove(f)
 		l.pace.deferTo(l.partition, f.batch.earliest())
-		l.cursor.settle(f.span, true, false, l.gate.Store.Written())
+		l.cursor.settle(f.span, true, f.answeredByWatch(), l.gate.Store.Written())
 		l.folder.nudge()
 		l.queue.release(f)
 	}

@@ -25,6 +25,7 @@ type Metrics struct {
 	late         prometheus.Counter
 	strange      prometheus.Counter
 	repeats      prometheus.Counter
+	duplicates   map[string]prometheus.Counter // by kind
 	defaults     map[cause]prometheus.Counter
 	degraded     map[string]prometheus.Counter
 	corrections  map[payment.Source]prometheus.Counter
@@ -111,6 +112,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
 	m.strange = counter("unknown_channel_total", "Transactions on a channel that the policy does not name.").WithLabelValues()
 	m.repeats = counter("repeated_transactions_total", "Transactions that were decided before and got their stored decision again.").WithLabelValues()
+	duplicates := counter("duplicates_total", "Payments that came twice, by kind: the same transaction again (repeat), the same id with other content (id_conflict), "+
+		"the payment again after it was blocked or had failed (retry), and while the earlier one is approved or pending (duplicate).", "kind")
+	m.duplicates = map[string]prometheus.Counter{}
+	for _, kind := range []string{duplicateRepeat, duplicateConflict, duplicateRetry, duplicatePayment} {
+		m.duplicates[kind] = duplicates.WithLabelValues(kind)
+	}
 	m.defaults, m.degraded, m.corrections = map[cause]prometheus.Counter{}, map[string]prometheus.Counter{}, map[payment.Source]prometheus.Counter{}
 	defaults := counter("defaults_total", "Payments that got the policy's default for want of time, by what took it.", "cause")
 	for _, c := range []cause{causeBacklog, causeStore, causeRules, causeBroker, causePaused, causeLane} {
@@ -243,9 +250,12 @@ func (m *Metrics) control(c *payment.Control) {
 // told counts a first revision that the watch has published.
 func (m *Metrics) told(a *answer) {
 	source := a.source // of what the front had judged
-	if a.toldAt.Default {
+	switch {
+	case a.toldAt.Default:
 		source = payment.SourceDefaultDeadline
 		m.defaults[a.why].Inc()
+	case source == "":
+		source = payment.SourceRules // another member was first, and that is all we know
 	}
 	m.decisions[a.toldAt.Verdict][source].Inc()
 }
@@ -259,11 +269,22 @@ func (m *Metrics) refolded(n int) { m.refolds.Add(float64(n)) }
 func (m *Metrics) repeated() {
 	if m != nil {
 		m.repeats.Inc()
+		m.duplicate(duplicateRepeat)
+	}
+}
+
+// duplicate counts a payment that came twice.
+func (m *Metrics) duplicate(kind string) {
+	if m != nil {
+		m.duplicates[kind].Inc()
 	}
 }
 
 func (m *Metrics) refuse(r *payment.Refusal) {
 	m.refused[r.Reason].Inc()
+	if r.Reason == payment.ReasonIDConflict {
+		m.duplicate(duplicateConflict)
+	}
 	m.deadLettered.Inc()
 }
 

@@ -46,7 +46,10 @@ func (d *OutcomeDecoder) Take(ctx context.Context, topic string, records []broke
 			refuse(r, refusal)
 			continue
 		}
-		d.items[i] = window.OutcomeItem{Outcome: o, Since: since, Known: d.gate.Ledger.Known(key.Tx(o.TransactionID)),
+		// What was decided and stands in no log may come into one yet: a store that has
+		// lost its end is filled again. What was refused never does.
+		decided, _ := d.gate.Ledger.Find(key.Tx(o.TransactionID))
+		d.items[i] = window.OutcomeItem{Outcome: o, Since: since, Known: decided.Invalid,
 			Source: window.Source{Topic: topic, Partition: int32(r.Partition), Offset: r.Offset, Key: r.Key, Value: r.Value}}
 		d.list = append(d.list, &d.items[i])
 	}

@@ -37,6 +37,7 @@ type Gate struct {
 	Store    window.Store
 	Shared   Shared // the store, where several members use it; nil else
 	Ledger   *ledger.Index
+	Holds    *ledger.Holds // what may get a later revision; nil in a replay, which has its own
 	Limits   payment.Limits
 	Evidence Evidence
 	// Now is the member's clock. Without it, as in a replay, time is what the
@@ -94,6 +95,7 @@ type Engine struct {
 	since     []payment.Time   // by slot: from when on its logs are whole; notAsked: not asked for in this batch
 	entities  []window.Entity
 	decision  payment.Decision
+	repeats   rules.Duplicate      // scratch of duplicate
 	together  map[entityKey]bool   // scratch of apart
 	tx        *payment.Transaction // the one whose identifiers hash gives to the rules
 	hash      func(window.Kind) uint64
@@ -207,7 +209,7 @@ func (e *Engine) decideNow(ctx context.Context, b *Batch, at int) (n int, err er
 	err = e.gate.Store.Append(ctx, items)
 	if errors.Is(err, window.ErrAway) {
 		e.gate.Store.Peek(items)
-		b.deferred, err = true, nil
+		b.deferred = true
 		return n, e.judgeAll(ctx, b.of[at:at+n], b, true)
 	}
 	if err != nil {
@@ -258,6 +260,7 @@ func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch, away bo
 		}
 	}
 	if away {
+		e.tellBlocks(step, b)
 		b.unagreed = b.unagreed || e.gate.Shared != nil
 		return nil // the folder notes the rest when the store is back
 	}
@@ -265,6 +268,7 @@ func (e *Engine) judgeAll(ctx context.Context, step []*answer, b *Batch, away bo
 	if err := e.first(ctx, step, b); err != nil {
 		return err
 	}
+	e.tellBlocks(step, b)
 	return e.show(ctx, step, b)
 }
 
@@ -295,7 +299,7 @@ func (e *Engine) first(ctx context.Context, step []*answer, b *Batch) error {
 		return fmt.Errorf("ask the store who was first: %w", err)
 	}
 	for i, a := range asked {
-		if winners[i] == nil {
+		if a.agreed = true; winners[i] == nil {
 			continue
 		}
 		if !a.move(judged, taken) {
@@ -476,7 +480,7 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 	it, d := &a.item, &e.decision
 	e.tx = it.Tx
 	d.Reset()
-	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Hash: e.hash, Overrides: e.overrides}
+	in := rules.Input{Tx: it.Tx, Amount: it.Base, HasAmount: it.Based, Features: it.Values, Since: e.sinceOf, Late: it.Late, Duplicate: e.duplicate(a, b), Hash: e.hash, Overrides: e.overrides}
 	if away {
 		in.Without = it.Without
 	}

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/ledger"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
@@ -40,7 +41,6 @@ func (l *lane) publish(ctx context.Context, records []broker.Record, b *Batch, p
 			l.measure(a)
 		}
 		if len(a.revision) > 0 {
-			l.gate.Ledger.Revise(a.hash, a.mark.Latest)
 			l.gate.Metrics.corrected(a)
 			l.gate.Notices.Revised(a.revision)
 		}
@@ -92,9 +92,10 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
 	case !a.decide:
 		return l.sayRevision(ctx, a)
-	case a.deadline < now && a.source != payment.SourceInvalid && !a.mark.Default && a.move(judged, forestalled):
-		l.watch.write(l.gate, l.gate.ruleset(), a) // nobody could say it in time: the process stood still, or the broker did
-		l.folder.standFrom(l.end.Load())           // the store has heard of the verdict
+	case a.state.Load() < taken && l.giveWay(a):
+		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
+	case a.tooLate(now) && a.move(judged, forestalled): // the process stood still, or the broker did
+		l.watch.write(l.gate, l.gate.ruleset(), a)
 		if err := l.add(ctx, said{a: a, decision: a.told, verdict: a.toldAt.Verdict, revision: 1, at: &a.toldAt}); err != nil {
 			return err
 		}
@@ -112,11 +113,65 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 	return l.sayRevision(ctx, a)
 }
 
+// tooLate tells that a verdict has become one after the deadline, so that the
+// default is said. What the members have agreed on stays what it is: another one
+// may have said it already, where the payment came a second time.
+func (a *answer) tooLate(now payment.Time) bool {
+	return a.deadline < now && !a.agreed && a.source != payment.SourceInvalid && !a.mark.Default
+}
+
+// overtaken returns what another member has said of a payment meanwhile: it came
+// to both, in two partitions, while the store could not be asked. nil: nothing.
+func (l *lane) overtaken(a *answer) (m window.Mark, decision []byte) {
+	if l.gate.Shared == nil {
+		return m, nil
+	}
+	m, found := l.gate.Ledger.AtHand(a.hash)
+	if !found || m.Fingerprint != ledger.Fingerprint(l.gate.Store.Key(), &a.summary) {
+		return m, nil
+	}
+	decision, _ = l.gate.Ledger.Recent(a.hash)
+	return m, decision
+}
+
+// giveWay makes what another member has said the decision of an answer.
+func (l *lane) giveWay(a *answer) bool {
+	m, stored := l.overtaken(a)
+	if stored == nil || !a.move(judged, taken) {
+		return false
+	}
+	a.mark, a.bytes = m, stored
+	l.gate.Metrics.repeated()
+	return true
+}
+
+// sayRevision adds the later revision of an answer, if it is still the next one:
+// a review may have come before the real verdict.
 func (l *lane) sayRevision(ctx context.Context, a *answer) error {
 	if len(a.revision) == 0 {
 		return nil
 	}
-	return l.add(ctx, said{a: a, decision: a.revision, verdict: a.mark.Latest, revision: 2})
+	revision := 2
+	if latest, ok := l.gate.Holds.Latest(a.hash); ok && (latest.Revision != 1 || latest.Default == "") {
+		next, err := l.gate.correct(a)
+		if err != nil {
+			return err
+		}
+		if a.revision = nil; next == nil {
+			return nil
+		}
+		revision, a.mark.Latest, a.revision = next.Revision, next.Verdict, next.Append(nil)
+	}
+	return l.add(ctx, said{a: a, decision: a.revision, verdict: a.mark.Latest, revision: revision})
+}
+
+// correct makes the correction of an answer once more, over what has been said since.
+func (g *Gate) correct(a *answer) (*payment.Decision, error) {
+	var real payment.Decision
+	if err := json.Unmarshal(a.revision, &real); err != nil {
+		return nil, fmt.Errorf("a decision of our own: %w", err)
+	}
+	return g.Holds.Correct(&real)
 }
 
 // revise makes a correction of a verdict that the watch has forestalled.
@@ -139,6 +194,15 @@ type said struct {
 	at       *window.Mark // where its place is noted; nil: nowhere
 }
 
+// unsaid is a decision in the record batch that is not written yet.
+type unsaid struct {
+	at       *window.Mark
+	tx       window.TxHash
+	decision []byte
+	verdict  payment.Verdict
+	revision int
+}
+
 // maxPublish keeps a record batch below the broker's usual limit of 1 MB.
 const maxPublish = 800 << 10
 
@@ -159,7 +223,7 @@ func (l *lane) add(ctx context.Context, s said) error {
 		broker.Header{Key: "revision", Value: revision},
 		broker.Header{Key: "verdict", Value: verdictHeader[s.verdict]})
 	l.out.Add(time.Now().UnixMilli(), view(s.a.tx.Payer.AccountID), s.decision, l.headers)
-	l.places = append(l.places, s.at)
+	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision})
 	return nil
 }
 
@@ -175,13 +239,23 @@ func (l *lane) flush(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("publish decisions of partition %d: %w", l.partition, err)
 	}
-	for i, at := range l.places {
-		if at != nil {
-			at.Partition, at.Offset = int32(l.partition), base+int64(i)
+	for i, u := range l.unsaid {
+		offset := base + int64(i)
+		if u.at != nil {
+			u.at.Partition, u.at.Offset = int32(l.partition), offset
+		}
+		if u.at == nil && u.revision == 1 {
+			continue // it stands elsewhere already
+		}
+		if err := l.gate.Holds.Published(int32(l.partition), offset, u.decision); err != nil {
+			return err
+		}
+		if u.revision > 1 {
+			l.gate.Ledger.Revise(u.tx, u.verdict)
 		}
 	}
-	l.end.Store(base + int64(len(l.places)))
-	l.places = l.places[:0]
+	l.end.Store(base + int64(len(l.unsaid)))
+	l.unsaid = l.unsaid[:0]
 	l.out.Reset()
 	return nil
 }

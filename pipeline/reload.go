@@ -57,7 +57,7 @@ func (s *Service) Reload(ctx context.Context) error {
 	}
 	s.gate.Metrics.reload("done")
 	s.told.alerts.Resolve(payment.AlertBadRuleset, NoPartition)
-	s.log.Info("ruleset in force", "hash", rs.Hash(), "features", len(rs.Features()), "rules", len(rs.RuleIDs()))
+	s.log.Info("ruleset in force", "hash", rs.Hash(), "features", len(rs.OwnFeatures()), "rules", len(rs.RuleIDs()))
 	s.gate.sayIgnored()
 	return nil
 }

@@ -26,6 +26,7 @@ type Service struct {
 	told     *told       // alerts and notices
 	wentAway time.Time   // the store, last; watchStore's own
 	working  atomic.Bool // lanes are deciding
+	desk     *holdDesk   // about holds
 	others   *follower   // of the decisions of other members; nil where there are none
 }
 
@@ -73,8 +74,10 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	s.check.alert = s.alertOf(payment.AlertBrokerSettings)
 	metrics.health(reg, s.gate)
 	s.gate.Shared, _ = store.(Shared)
+	s.gate.Holds = ledger.NewHolds(store.Key(), ledger.HoldsOptions{First: index.Find, WarnAfter: float64(config.Holds.WarnPercent) / 100})
+	s.desk = s.newDesk(reg)
 	if s.gate.Shared != nil {
-		s.others = &follower{s: s, next: map[int]int64{}}
+		s.others = &follower{s: s, next: map[int]int64{}, first: map[int]int64{}}
 	}
 	s.gate.newest.Store(rs)
 	s.gate.Controls.Kept = config.rulesKept()
@@ -146,7 +149,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return err
 	}
 	group := broker.GroupConfig{
-		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes}, SessionTimeout: s.config.Kafka.SessionTimeout,
+		Group: s.config.Kafka.Group, Topics: []string{t.Transactions, t.Outcomes, t.Reviews}, SessionTimeout: s.config.Kafka.SessionTimeout,
 		OnWait: func(err error) { s.log.Warn("waiting for the group", "error", err) },
 	}
 	if s.gate.Shared == nil {

@@ -39,7 +39,8 @@
 // amount: amount, in the base currency, and amount_original, as sent. And every
 // feature: entity, point, name, underscore, window. An entity is a payer, payee,
 // instrument, card (an instrument of that kind), device, ip, terminal, email,
-// phone, bin, order or bank, or two of these joined by an underscore.
+// phone, bin, order, bank or charge (see Duplicate payments), or two of these,
+// charges excepted, joined by an underscore.
 //
 // In where and share, names are facts about one event of the window, as
 // window.Fields documents them: status, amount, type, channel, fraud, …
@@ -89,6 +90,39 @@
 //	reach(payer.amount_30d) >= 20 * 86400 and amount > 5 * payer.amount_30d
 //
 // It is absent where the feature's entity is not named, or the payment is late.
+//
+// # Duplicate payments
+//
+// A charge is what would be paid twice: the type, payer, payee, amount and currency
+// of a transaction together. A payment whose charge was made before, and is approved
+// or pending, is a duplicate if both name the same order, whenever that was; or if
+// one of them names none, and their event times are at most `within` apart:
+//
+//	duplicates: {within: 60s, verdict: hold}     in policy.yaml: these are the defaults
+//
+// The verdict is hold or block, or approve to look for none; payer_message may
+// replace what the payer reads. Its source is duplicate unless a rule is stricter,
+// and the reason DUPLICATE_PAYMENT names the first such payment. What was blocked,
+// has failed, or was declined, cancelled or refunded by then may be paid again.
+// Refunds, and payments that name no payee, are no charges. A payment too late for
+// windows is not looked at. Of more than 1,024 payments of one charge the latest
+// are looked at.
+//
+// What nearly repeats is for rules. charge is an entity that features can count; an
+// order at a payee tells of other payers and amounts; and the last amount tells of
+// one that differs little:
+//
+//	features:
+//	  - {entity: charge, name: payments, windows: [1d], value: count}
+//	  - {entity: payee_order, name: payers, windows: [1d], value: distinct(payer)}
+//	  - {entity: payer_payee, name: paid, windows: [10m], value: last(amount)}
+//	rules:
+//	  - {id: often, description: Paid often, owner: me, verdict: hold,
+//	     when: 'charge.payments_1d >= 4'}
+//	  - {id: two-payers, description: Two pay one order, owner: me, verdict: hold,
+//	     when: 'payee_order.payers_1d >= 2'}
+//	  - {id: nearly, description: Nearly the same again, owner: me, verdict: hold,
+//	     when: 'abs(amount - payer_payee.paid_10m) <= 0.01 * amount'}
 //
 // # Unknown
 //

@@ -17,6 +17,7 @@ type Input struct {
 	HasAmount bool            // false: the currency has no rate
 	Features  []payment.Value // by slot
 	Late      bool            // it was too late for every window, so that all features are absent
+	Duplicate *Duplicate      // the earlier payment that it repeats; nil: none
 	// Without tells, by slot, which features could not be had, though the
 	// transaction names their entity: the store is away. nil: none.
 	Without []bool
@@ -57,13 +58,14 @@ type Evaluator struct {
 type cause struct {
 	verdict payment.Verdict
 	points  int
-	rule    int32 // its index; causeNoRate or causePoints
+	rule    int32 // its index; or one of those below
 }
 
 // What causes a verdict besides rules.
 const (
-	causeNoRate int32 = -1
-	causePoints int32 = -2
+	causeNoRate    int32 = -1
+	causePoints    int32 = -2
+	causeDuplicate int32 = -3
 )
 
 // The reasons that no rule gives.
@@ -188,10 +190,14 @@ func (e *Evaluator) decide(d *payment.Decision) {
 	if v := set.policy.pointsVerdict(d.Points.N, tx); v != 0 {
 		e.cause(cause{v, 0, causePoints})
 	}
+	e.duplicate()
 
 	d.Verdict = payment.Approve
 	if len(e.causes) > 0 {
 		d.Verdict = max(d.Verdict, e.causes[0].verdict)
+		if e.causes[0].rule == causeDuplicate {
+			d.Source = payment.SourceDuplicate
+		}
 	}
 	e.reasons(d)
 	if e.listed {
@@ -245,6 +251,9 @@ func (e *Evaluator) reasons(d *payment.Decision) {
 		case causePoints:
 			reason.Code = reasonPoints
 			e.details = append(strconv.AppendInt(e.details, int64(d.Points.N), 10), " points"...)
+		case causeDuplicate:
+			reason.Code = reasonDuplicate
+			e.details = e.facts.Duplicate.append(e.details)
 		default:
 			r := &e.set.rules[c.rule]
 			reason.Code, reason.Rule = r.reason, r.id
@@ -306,12 +315,17 @@ func (e *Evaluator) holdTerms(d *payment.Decision) {
 	h.ExpiresAt = e.facts.Tx.EventTime.Add(longest)
 }
 
-// payerTexts takes what the payer is told from the first rule among the causes.
+// payerTexts takes what the payer is told from the first among the causes that has
+// something to say: a rule, or a duplicate payment.
 func (e *Evaluator) payerTexts(d *payment.Decision) {
 	for _, c := range e.causes {
 		if c.rule >= 0 {
 			r := &e.set.rules[c.rule]
-			d.PayerCode, d.PayerMessage = r.payerCode, r.messageFor(e.facts.Tx.Locale)
+			d.PayerCode, d.PayerMessage = r.payerCode, messageIn(r.messages, e.facts.Tx.Locale)
+			return
+		}
+		if c.rule == causeDuplicate {
+			d.PayerCode, d.PayerMessage = payerCodeDuplicate, messageIn(e.set.policy.Duplicates.told, e.facts.Tx.Locale)
 			return
 		}
 	}

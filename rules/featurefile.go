@@ -77,7 +77,7 @@ func (f *featureFiles) feature(n node) {
 				return
 			}
 			if one.Entity, ok = window.ParseEntity(s); !ok {
-				v.suggest(v.place(), didYouMean(s, window.EntityNames()), "entity must be one of %s, or two different ones joined by _", join(window.EntityNames()))
+				v.suggest(v.place(), didYouMean(s, window.EntityNames()), "entity must be one of %s, or two different ones joined by _, charge excepted", join(window.EntityNames()))
 			}
 		}},
 		field{"name", func(v node) { name, _ = v.name("name", featureNamePattern, featureNameHint) }},

@@ -176,6 +176,8 @@ func build(files map[string][]byte, r *report) *Ruleset {
 			rules.read(n)
 		}
 	}
+	set.fromFiles = len(set.features)
+	set.features = append(set.features, set.policy.Duplicates.features()...)
 	set.exempts = rules.exemptions()
 	set.rules, set.dated = rules.rules, append(lists.dated, rules.dated...)
 	for i := range set.rules {

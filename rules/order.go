@@ -26,6 +26,7 @@ func (s *Ruleset) OrderOfDecision() string {
 	line("A transaction that cannot be read is refused: block, source invalid.")
 	line("One that was decided before gets the same decision again.")
 	line("Lists that block by themselves, and nothing lifts that:%s", cmp.Or(s.listsText(true), " there are none."))
+	line("%s", &p.Duplicates)
 	line("Rules: %d live, %d in shadow, %d disabled. Those that apply to its type and channel are evaluated; all that are true count.%s",
 		counts[live], counts[shadow], counts[disabled], s.askedText())
 	line("An exempt switches off rules that are true, and lifts no list:%s", s.exemptsText())
@@ -35,7 +36,7 @@ func (s *Ruleset) OrderOfDecision() string {
 	line("A hold on a channel where the caller cannot hold becomes: %s.", p.cannotHoldText())
 	line("Rules in shadow are evaluated last and only recorded.")
 	line("A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:%s", p.lateText())
-	line("Checked, and without effect in this version: duplicates, caps, thresholds on a score, actions.")
+	line("Checked, and without effect in this version: caps, thresholds on a score, actions.")
 	return b.String()
 }
 

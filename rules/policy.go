@@ -15,11 +15,8 @@ type Policy struct {
 	NoRate       payment.Verdict
 	Hold         struct{ Review, StepUp HoldDefault }
 	Thresholds   []Threshold
-	Duplicates   struct {
-		Within  time.Duration
-		Verdict payment.Verdict
-	}
-	Caps Caps
+	Duplicates   Duplicates
+	Caps         Caps
 
 	decideWithin [typeCount]time.Duration
 	whenLate     [typeCount]Late

@@ -21,7 +21,7 @@ func defaultPolicy() Policy {
 	}
 	p.Hold.Review = HoldDefault{For: 24 * time.Hour, OnExpiry: payment.Block}
 	p.Hold.StepUp = HoldDefault{For: 3 * time.Minute, OnExpiry: payment.Block}
-	p.Duplicates.Within, p.Duplicates.Verdict = time.Minute, payment.Hold
+	p.Duplicates = defaultDuplicates()
 	p.decideWithin = [typeCount]time.Duration{
 		payment.TypePayment: 300 * time.Millisecond, payment.TypeTransfer: time.Second, payment.TypeWithdrawal: time.Second,
 		payment.TypeTopUp: time.Second, payment.TypeRefund: 2 * time.Second}
@@ -89,11 +89,7 @@ func readPolicy(n node, p *Policy, r *rates) {
 				field{"step_up", func(v node) { readHoldDefault(v, "hold.step_up", &p.Hold.StepUp) }})
 		}},
 		field{"thresholds", p.readThresholds},
-		field{"duplicates", func(v node) {
-			v.object("duplicates",
-				field{"within", func(v node) { set(&p.Duplicates.Within)(v.duration("within", time.Second, 7*24*time.Hour)) }},
-				field{"verdict", func(v node) { set(&p.Duplicates.Verdict)(v.verdict("verdict", payment.Hold, payment.Block)) }})
-		}},
+		field{"duplicates", p.Duplicates.read},
 		field{"caps", func(v node) {
 			v.object("caps",
 				field{"block_share", func(v node) { set(&p.Caps.BlockShare)(v.share("block_share")) }},

@@ -171,8 +171,8 @@ func TestReachOfACalendarWindowIsTheOneThatTheStoreFolds(t *testing.T) {
 		}
 		var values []payment.Value
 		in := bare()
-		for i := range set.Features() { // payments just inside the day and the month, and the one that looks
-			f := &set.Features()[i]
+		for i := range set.OwnFeatures() { // payments just inside the day and the month, and the one that looks
+			f := &set.OwnFeatures()[i]
 			tx := *in.Tx
 			tx.EventTime = at.Add(-extent(f, at))
 			values = values[:0]

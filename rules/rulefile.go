@@ -307,19 +307,19 @@ func readMessages(n node) []message {
 	return out
 }
 
-// messageFor returns the message in a language: the very one, its base
-// language, English, or the first.
-func (r *rule) messageFor(locale string) string {
+// messageIn returns the message in a language: the very one, its base language,
+// English, or the first.
+func messageIn(messages []message, locale string) string {
 	base, _, _ := strings.Cut(locale, "-")
 	for _, language := range [...]string{locale, base, "en"} {
-		for i := range r.messages {
-			if strings.EqualFold(r.messages[i].language, language) {
-				return r.messages[i].text
+		for i := range messages {
+			if strings.EqualFold(messages[i].language, language) {
+				return messages[i].text
 			}
 		}
 	}
-	if len(r.messages) > 0 {
-		return r.messages[0].text
+	if len(messages) > 0 {
+		return messages[0].text
 	}
 	return ""
 }

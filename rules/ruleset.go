@@ -9,7 +9,8 @@ import (
 // shared by all lanes.
 type Ruleset struct {
 	hash, ratesVersion string
-	features           []window.Feature
+	features           []window.Feature // those of the files, then those that the policy needs
+	fromFiles          int              // of features
 	rules              []rule
 	ids                []string
 	policy             Policy
@@ -32,6 +33,9 @@ func (s *Ruleset) RatesVersion() string { return s.ratesVersion }
 // Features returns all features in the order of their slots: Input.Features[i]
 // is the value of Features()[i]. The caller does not change it.
 func (s *Ruleset) Features() []window.Feature { return s.features }
+
+// OwnFeatures returns those that the files define; the policy may need more.
+func (s *Ruleset) OwnFeatures() []window.Feature { return s.features[:s.fromFiles] }
 
 // Policy returns the policy in force.
 func (s *Ruleset) Policy() *Policy { return &s.policy }

@@ -206,24 +206,26 @@ func TestOrderOfDecisionIsPrinted(t *testing.T) {
 3. Lists that block by themselves, and nothing lifts that:
    networks: ip, 4 entries
    stolen-cards: card, 2 entries
-4. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count. They can ask the lists:
+4. A duplicate payment: hold. Its type, payer, payee, amount and currency are those of an earlier one that is approved
+   or pending; so is its order, or one of them names none and they are at most 1m apart.
+5. Rules: 23 live, 1 in shadow, 1 disabled. Those that apply to its type and channel are evaluated; all that are true count. They can ask the lists:
    vip: payer, 1 entries
-5. An exempt switches off rules that are true, and lifts no list:
+6. An exempt switches off rules that are true, and lifts no list:
    vip-travel: from card-testing, impossible-travel, until 2027-12-31T16:00:00.000Z (CASE-88)
-6. Without a rate into CNY: hold.
-7. The points of all rules that are true are added, and meet the thresholds:
+7. Without a rate into CNY: hold.
+8. The points of all rules that are true are added, and meet the thresholds:
    80 points: hold
    150 points: block (payment, transfer)
-8. The strictest verdict of all these wins: block, then hold, then approve.
-9. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
-10. Rules in shadow are evaluated last and only recorded.
-11. A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:
+9. The strictest verdict of all these wins: block, then hold, then approve.
+10. A hold on a channel where the caller cannot hold becomes: approve on transit, block otherwise.
+11. Rules in shadow are evaluated last and only recorded.
+12. A transaction whose time is up before gets a default by its type (when_late), and the verdict of the rules later, if that differs:
    payment: approve up to CNY(200.00), else hold
    transfer: hold
    withdrawal: hold
    top_up: approve
    refund: hold
-12. Checked, and without effect in this version: duplicates, caps, thresholds on a score, actions.
+13. Checked, and without effect in this version: caps, thresholds on a score, actions.
 `
 	if got := loadFixture(t).OrderOfDecision(); got != want {
 		t.Errorf("got\n%s", got)

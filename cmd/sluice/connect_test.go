@@ -145,7 +145,7 @@ func TestHealthReadinessAndMetricsAnswer(t *testing.T) {
 	}
 	g.send(g.transactions(), 0,
 		broker.Message{Key: []byte("u-1"), Value: pay("t-1", "u-1")},
-		broker.Message{Key: []byte("u-1"), Value: pay("t-2", "u-1")},
+		broker.Message{Key: []byte("u-2"), Value: pay("t-2", "u-2")},
 		broker.Message{Key: []byte("u-1"), Value: []byte("{")})
 	g.settled(20 * time.Second)
 	status, body := get(t, url+"/metrics")

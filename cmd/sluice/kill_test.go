@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sluice-risk/sluice/benchmarks/storm/load"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/traffic"
@@ -21,6 +20,7 @@ const (
 	killPayments = 50_000
 	kills        = 20
 	killSeed     = 20261123
+	farAway      = payment.Time(4102444800e9) // 2100-01-01
 )
 
 // The gate is killed without warning at random moments while payments flow,
@@ -140,7 +140,7 @@ func (f *feed) send() error {
 				e := stream.Next()
 				now = int64(e.Time / 1e6)
 				m := broker.Message{Key: []byte(e.Key), Value: e.Value, Time: now}
-				home := partitionOf(e.Key)
+				home := load.Home(e.Key, partitions)
 				if e.Kind == payment.RecordOutcome {
 					outcomes[home] = append(outcomes[home], m)
 					if rng.IntN(100) == 0 {
@@ -149,11 +149,11 @@ func (f *feed) send() error {
 					continue
 				}
 				// None is past its deadline: so each sees what stands before it, and its position is its own.
-				m.Value = inTime(m.Value)
+				m.Value = load.AnswerBy(m.Value, farAway)
 				made++
 				sent++
 				if rng.IntN(200) == 0 {
-					m.Value = spoil(rng, m.Value)
+					m.Value = load.Spoil(rng, m.Value)
 				}
 				transactions[home] = append(transactions[home], m)
 				if rng.IntN(100) == 0 { // comes again, at once or much later, half of them elsewhere
@@ -189,40 +189,6 @@ func (f *feed) send() error {
 		return fmt.Errorf("%d of %d payments were sent", sent, killPayments)
 	}
 	return nil
-}
-
-// inTime gives a payment a deadline that is far away.
-func inTime(record []byte) []byte {
-	const late = `"decide_by":"2100-01-01T00:00:00Z"`
-	if i := bytes.Index(record, []byte(`"decide_by":"`)); i >= 0 {
-		end := i + len(`"decide_by":"`) + bytes.IndexByte(record[i+len(`"decide_by":"`):], '"') + 1
-		return slices.Concat(record[:i], []byte(late), record[end:])
-	}
-	return slices.Concat(record[:len(record)-1], []byte(","+late+"}"))
-}
-
-func partitionOf(key string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key))
-	return int(h.Sum32() % partitions)
-}
-
-// spoil makes a record that must be refused; half of them can be answered.
-func spoil(rng *rand.Rand, record []byte) []byte {
-	switch rng.IntN(6) {
-	case 0:
-		return []byte{}
-	case 1:
-		return record[:len(record)/2]
-	case 2:
-		return append([]byte("\xff\xfe"), record...)
-	case 3:
-		return bytes.Replace(record, []byte(`"currency":"`), []byte(`"currency":"QQQ`), 1)
-	case 4:
-		return bytes.Replace(record, []byte(`"value":`), []byte(`"value":-`), 1)
-	default:
-		return bytes.Replace(record, []byte(`"type":"`), []byte(`"type":"odd_`), 1)
-	}
 }
 
 // commits watches what the group commits while it is killed and started.
@@ -411,7 +377,7 @@ func (o *topics) checkDecisions(t *testing.T) {
 				t.Errorf("transaction %s (record %d/%d) has no decision in its own partition", id, p, r.Offset)
 			case refusal != nil && (d.Verdict != payment.Block || d.Source != payment.SourceInvalid):
 				t.Errorf("transaction %s cannot be used (%v), and was decided %v by %s", id, refusal, d.Verdict, d.Source)
-			case refusal == nil && d.Source != payment.SourceRules:
+			case refusal == nil && d.Source != payment.SourceRules && d.Source != payment.SourceDuplicate:
 				t.Errorf("transaction %s was decided by %s", id, d.Source)
 			}
 			o.answer[at] = offset
@@ -567,7 +533,7 @@ func (o *topics) checkOutcomes(t *testing.T, g *gate) {
 	var probes [partitions][]broker.Message
 	for payer := range settled {
 		record := fmt.Sprintf(`{"v":1,"transaction_id":"probe-%s","type":"payment","event_time":%q,"amount":{"value":1,"currency":"CNY"},"payer":{"account_id":%q}}`, payer, latest, payer)
-		p := partitionOf(payer)
+		p := load.Home(payer, partitions)
 		probes[p] = append(probes[p], broker.Message{Key: []byte(payer), Value: []byte(record), Time: int64(latest/1e6) + 1})
 	}
 	wrong, total := 0, 0

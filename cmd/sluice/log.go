@@ -28,7 +28,7 @@ func logCommand() *cobra.Command {
 		Use:   "log KIND ID",
 		Short: "Print the log of an entity: the entries that its windows are made of",
 		Long: `Print the log of an entity in its order: the payments that named it, and what became known of
-them, each with its position. KIND is ` + strings.Join(window.EntityNames(), ", ") + `,
+them, each with its position. KIND is ` + strings.Join(identified(), ", ") + `,
 or two of these joined by an underscore; then both IDs follow. An ip is written as an address.
 
 It changes nothing, and a gate may be running on the same store. Identifiers are kept as hashes; only
@@ -41,7 +41,7 @@ An entity that no payment has named is said, with exit status 1.`,
 			"  sluice log payer_payee u-1001 m-88 --config sluice.yaml --limit 20\n" +
 			"  sluice log ip 203.0.113.7 --format json | jq 'select(.kind == \"outcome\")'",
 		Args:      cobra.RangeArgs(2, 3),
-		ValidArgs: window.EntityNames(),
+		ValidArgs: identified(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return fmt.Errorf("--format %q: must be text or json", format)
@@ -81,11 +81,17 @@ An entity that no payment has named is said, with exit status 1.`,
 	return cmd
 }
 
+// identified are the kinds that have an identifier: all but a charge, which is
+// made of several fields.
+func identified() []string {
+	return slices.DeleteFunc(window.EntityNames(), func(name string) bool { return name == window.Charge.String() })
+}
+
 // entityNamed makes a payment that names an entity, by which stores know it.
 func entityNamed(kind string, ids []string) (window.Entity, *payment.Transaction, error) {
 	of, ok := window.ParseEntity(kind)
-	if !ok {
-		return of, nil, fmt.Errorf("kind %q: must be one of %s, or two different ones joined by _", kind, strings.Join(window.EntityNames(), ", "))
+	if !ok || of.First == window.Charge {
+		return of, nil, fmt.Errorf("kind %q: must be one of %s, or two different ones joined by _", kind, strings.Join(identified(), ", "))
 	}
 	kinds := []window.Kind{of.First}
 	if of.Pair {
@@ -174,7 +180,7 @@ func openLogs(ctx context.Context, config *pipeline.Config, of window.Entity, in
 // entries of a log can be printed by name.
 func namesIn(key window.Key, tx *payment.Transaction) map[window.Fact]string {
 	names := map[window.Fact]string{}
-	for _, kind := range window.EntityNames() {
+	for _, kind := range identified() {
 		k, _ := window.ParseKind(kind)
 		if hash := key.RefOf(k, tx); hash != 0 {
 			names[window.Fact{Name: kind, Value: fmt.Sprintf("%016x", hash)}] = window.Entity{First: k}.ID(tx)

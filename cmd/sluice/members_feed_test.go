@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
 	"time"
 
+	"github.com/sluice-risk/sluice/benchmarks/storm/load"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/traffic"
@@ -70,7 +69,7 @@ func (f *sharedFeed) send() error {
 				e := stream.Next()
 				now = int64(e.Time / 1e6)
 				m := broker.Message{Key: []byte(e.Key), Value: e.Value, Time: now}
-				home := crewPartitionOf(e.Key)
+				home := load.Home(e.Key, crewPartitions)
 				if e.Kind == payment.RecordOutcome {
 					outcomes[home] = append(outcomes[home], m)
 					if rng.IntN(100) == 0 {
@@ -81,9 +80,9 @@ func (f *sharedFeed) send() error {
 				}
 				made++
 				sent++
-				m.Value = answerBy(m.Value, deadline)
+				m.Value = load.AnswerBy(m.Value, deadline)
 				if rng.IntN(200) == 0 {
-					m.Value = spoil(rng, m.Value)
+					m.Value = load.Spoil(rng, m.Value)
 				}
 				transactions[home] = append(transactions[home], m)
 				if rng.IntN(100) == 0 { // comes again, at once or much later, half of them elsewhere
@@ -120,24 +119,4 @@ func (f *sharedFeed) send() error {
 		return fmt.Errorf("%d of %d payments were sent", sent, f.size)
 	}
 	return nil
-}
-
-// answerBy sets when a payment is to be answered; 0: as soon after its event time
-// as the policy says.
-func answerBy(record []byte, by payment.Time) []byte {
-	const field = `"decide_by":"`
-	if from := bytes.Index(record, []byte(field)); from >= 0 {
-		to := from + len(field) + bytes.IndexByte(record[from+len(field):], '"') + 1
-		record = append(append([]byte{}, record[:from]...), bytes.TrimPrefix(record[to:], []byte(","))...)
-	}
-	if by == 0 {
-		return record
-	}
-	return append(fmt.Appendf(nil, `{"decide_by":%q,`, by), record[1:]...)
-}
-
-func crewPartitionOf(key string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key))
-	return int(h.Sum32() % crewPartitions)
 }

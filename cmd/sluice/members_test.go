@@ -2,19 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
+	"github.com/sluice-risk/sluice/benchmarks/storm/oracle"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
@@ -253,26 +254,6 @@ func (c *crew) committedOf(topic string) (offsets [crewPartitions]int64) {
 	}
 }
 
-// each visits every record of a topic as it is now.
-func (c *crew) each(topic string, visit func(broker.Record)) {
-	c.t.Helper()
-	ctx := c.within(2 * time.Minute)
-	ranges, err := c.conn.TopicOffsets(ctx, topic)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for p, r := range ranges {
-		_, err := c.conn.ReadRange(ctx, topic, p, r.First, r.End, func(r broker.Record) error {
-			r.Partition = p
-			visit(r)
-			return nil
-		})
-		if err != nil {
-			c.t.Fatal(err)
-		}
-	}
-}
-
 // storeKey is the secret under which the store hashes identifiers.
 func (c *crew) storeKey() window.Key {
 	c.t.Helper()
@@ -290,148 +271,74 @@ func (c *crew) storeKey() window.Key {
 // check holds the topics and the logs against each other.
 func (c *crew) check(t *testing.T) {
 	t.Helper()
-	s := &said{byID: map[string]*sentTx{}, oracle: newOracle()}
-	c.readSent(t, s)
-	c.readDecisions(t, s)
-	invalid := 0
-	for id, x := range s.byID {
-		if x.said == nil {
-			t.Fatalf("transaction %s has no decision", id)
-		}
-		if x.invalid {
-			invalid++
-		}
-	}
-	t.Logf("%d transactions, %d of them invalid, one verdict each; %d repeated byte for byte; %d records refused", len(s.byID), invalid, s.repeats, s.refused)
-	if s.repeats < len(s.byID)/200 || invalid == 0 {
-		t.Errorf("%d repeats and %d invalid ones: the test proves little", s.repeats, invalid)
-	}
-	logs, err := readLogs(c.within(2*time.Minute), c.redis, c.prefix)
+	logs, err := oracle.ReadRedis(c.within(2*time.Minute), c.redis, c.prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.checkLogs(t, logs)
-	s.checkValues(t, logs)
-}
-
-// checkLogs: a transaction stands in the logs of its entities, as it was sent,
-// with each of its outcomes, and nothing else stands there.
-func (s *said) checkLogs(t *testing.T, logs map[string]*entityLog) {
-	t.Helper()
-	entries, again, retold, orphans, segments, outcomes := 0, 0, 0, 0, 0, 0
-	for _, l := range logs {
-		entries, again, retold, orphans, segments = entries+len(l.events), again+l.again, retold+l.retold, orphans+l.orphans, max(segments, l.segments)
-		for i := range l.events {
-			outcomes += len(l.events[i].outcomes)
+	g := oracle.Gate{Each: oracle.Kafka(c.conn), Transactions: c.transactions(), Outcomes: c.outcomes(), Decisions: c.decisions(), DeadLetters: c.deadLetters(),
+		Key: c.storeKey(), Logs: logs, Features: oracle.Features(time.Minute)}
+	r, err := g.Audit(c.within(5 * time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, check := range oracle.Checks() {
+		if f := r.Findings[check]; f.Count > 0 {
+			t.Errorf("%d %s:\n%s", f.Count, check, strings.Join(f.Examples, "\n"))
 		}
 	}
-	expected, wrong := 0, 0
-	for id, x := range s.byID {
-		for k, kind := range sharedKinds() {
-			if x.keys[k] == 0 {
-				continue
-			}
-			expected++
-			l := logs[logName(kind, x.keys[k])]
-			if l == nil {
-				t.Fatalf("%s %s has no log", kind, x.ids[k])
-			}
-			i, ok := l.of[x.hash]
-			if !ok {
-				t.Fatalf("transaction %s does not stand in the log of %s %s", id, kind, x.ids[k])
-			}
-			e := &l.events[i]
-			if e.time != x.time || e.based != x.based || x.based && e.base != x.base {
-				t.Errorf("transaction %s stands in the log of %s %s as %+v", id, kind, x.ids[k], *e)
-			}
-			missing := maps.Clone(x.outcomes)
-			for _, o := range e.outcomes {
-				delete(missing, logOutcome{time: o.time, kind: o.kind})
-			}
-			if len(missing) > 0 || len(e.outcomes) < len(x.outcomes) {
-				if wrong++; wrong <= 10 {
-					t.Errorf("transaction %s in the log of %s %s has the outcomes %v, and %v are missing", id, kind, x.ids[k], e.outcomes, slices.Collect(maps.Keys(missing)))
-				}
-			}
-		}
+	t.Logf("%d transactions, %d of them invalid, one verdict each; %d repeated byte for byte; %d records refused; answered by %v", r.Transactions, r.Invalid, r.Repeats, r.Refused, r.Sources)
+	t.Logf("%d logs: %d transactions and outcomes stand in them as they should; %d are there again, and count once; %d outcomes have found no transaction", r.Logs, r.Entries, r.Again, r.Parked)
+	t.Logf("%d values compared; %d positions are the payment's own, %d those of a backlog", r.Compared, r.Own, r.Later)
+	if r.Repeats < r.Transactions/200 || r.Invalid == 0 {
+		t.Errorf("%d repeats and %d invalid ones: the test proves little", r.Repeats, r.Invalid)
 	}
-	if entries != expected {
-		t.Errorf("%d transactions stand in logs, and %d were sent", entries, expected)
+	if r.Again > r.Entries/5 {
+		t.Errorf("%d of %d entries are in logs again: that is more than crashes explain", r.Again, r.Entries)
 	}
-	if wrong > 10 || orphans > 0 {
-		t.Errorf("outcomes are missing from %d entries; %d stand before their transaction", wrong, orphans)
-	}
-	t.Logf("%d logs of up to %d segments: %d transactions and %d outcomes stand in them as they should; %d and %d are there again, and count once; %d outcomes have found no transaction",
-		len(logs), segments, entries, outcomes, again, retold, s.parked)
-	if again+retold > (entries+outcomes)/5 {
-		t.Errorf("%d transactions and %d outcomes are in logs again: that is more than crashes explain", again, retold)
-	}
-}
-
-func logName(kind string, key uint64) string { return fmt.Sprintf("%s:%016x", kind, key) }
-
-// checkValues recomputes every value of every decision.
-func (s *said) checkValues(t *testing.T, logs map[string]*entityLog) {
-	t.Helper()
-	features := sharedFeatures()
-	ids := slices.Collect(maps.Keys(s.byID))
-	var mu sync.Mutex
-	var workers sync.WaitGroup
-	compared, wrong, own, later := 0, 0, 0, 0
-	const parts = 2
-	texts := maps.Clone(s.oracle.texts)
-	for part := range parts {
-		workers.Go(func() {
-			o := newOracle()
-			o.texts = maps.Clone(texts) // what no decision says is wrong anyway
-			n := [4]int{}
-			for at := part; at < len(ids); at += parts {
-				x := s.byID[ids[at]]
-				if x.invalid {
-					continue
-				}
-				for i := range features {
-					f := &features[i]
-					k := i / (len(features) / kindsShared)
-					want := absent
-					if x.keys[k] != 0 {
-						l := logs[logName(f.entity, x.keys[k])]
-						place := l.of[x.hash]
-						want = o.value(f, l, place, x.said.upTo[k])
-						if i%(len(features)/kindsShared) == 0 {
-							if l.events[place].at == x.said.upTo[k] {
-								n[2]++
-							} else if l.events[place].at > x.said.upTo[k] {
-								t.Errorf("transaction %s stands at %v in the log of %s %s, and was decided up to %v", ids[at], l.events[place].at, f.entity, x.ids[k], x.said.upTo[k])
-							} else {
-								n[3]++
-							}
-						}
-					}
-					got := x.said.values[i]
-					n[0]++
-					if got == want || math.IsNaN(got) && math.IsNaN(want) {
-						continue
-					}
-					mu.Lock()
-					if n[1]++; wrong < 10 {
-						wrong++
-						t.Errorf("transaction %s: %s of %s up to %v is %v, by definition %v", ids[at], f.fullName(), x.ids[k], x.said.upTo[k], got, want)
-					}
-					mu.Unlock()
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			compared, own, later = compared+n[0], own+n[2], later+n[3]
-			if wrong += n[1]; n[1] > 0 {
-				t.Errorf("%d of %d values are wrong", n[1], n[0])
-			}
-		})
-	}
-	workers.Wait()
-	t.Logf("%d values compared; %d positions are the payment's own, %d those of a backlog", compared, own, later)
-	if own == 0 || later == 0 {
+	if r.Own == 0 || r.Later == 0 {
 		t.Error("not both kinds of positions: the test proves little")
 	}
+}
+
+// sharedRuleset writes the ruleset of the oracle.
+func sharedRuleset(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range oracle.Ruleset(time.Minute) {
+		write(t, filepath.Join(dir, name), content)
+	}
+	return dir
+}
+
+// connectRedis connects to one Redis or a cluster; what stands under the prefix is
+// removed when the test ends.
+func connectRedis(t testing.TB, addresses, prefix string) redis.UniversalClient {
+	t.Helper()
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: strings.Split(addresses, ",")})
+	remove := func(ctx context.Context, one *redis.Client) error {
+		keys := one.Scan(ctx, 0, prefix+":*", 1000).Iterator()
+		pipe := one.Pipeline()
+		for keys.Next(ctx) {
+			if pipe.Unlink(ctx, keys.Val()); pipe.Len() >= 1000 {
+				if _, err := pipe.Exec(ctx); err != nil {
+					return err
+				}
+			}
+		}
+		_, err := pipe.Exec(ctx)
+		return errors.Join(keys.Err(), err)
+	}
+	t.Cleanup(func() {
+		var err error
+		if cluster, ok := client.(*redis.ClusterClient); ok {
+			err = cluster.ForEachMaster(context.Background(), remove)
+		} else {
+			err = remove(context.Background(), client.(*redis.Client))
+		}
+		if err != nil {
+			t.Errorf("remove what the test left in Redis: %v", err)
+		}
+		_ = client.Close()
+	})
+	return client
 }

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sluice-risk/sluice/benchmarks/storm/oracle"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
@@ -55,11 +55,6 @@ func definitions() []definition {
 		definition{"terminal", "payers", 10 * time.Minute, "distinct(payer)", "payment"})
 }
 
-// exampleRates has one unit of each currency in yuan.
-func exampleRates() map[string]string {
-	return map[string]string{"USD": "7.10", "EUR": "7.80", "HKD": "0.91", "JPY": "0.047", "SGD": "5.30"} // and others have none
-}
-
 // oracleRuleset writes the ruleset of the definitions, and rules that look at them.
 func oracleRuleset(t testing.TB) string {
 	t.Helper()
@@ -94,7 +89,7 @@ func oracleRuleset(t testing.TB) string {
 `)
 	b.Reset()
 	b.WriteString("base: CNY\nrates: {")
-	for code, rate := range exampleRates() {
+	for code, rate := range oracle.Rates() {
 		fmt.Fprintf(&b, "%s: %s, ", code, rate)
 	}
 	write(t, dir+"/rates.yaml", strings.TrimSuffix(b.String(), ", ")+"}\n")
@@ -141,29 +136,8 @@ func readEvent(record []byte) (*oracleEvent, error) {
 	if tx.Instrument.Kind == "card" {
 		e.entities["card"] = tx.Instrument.Token
 	}
-	e.base, e.based = inYuan(tx.Amount.Value, tx.Amount.Currency)
+	e.base, e.based = oracle.InYuan(tx.Amount.Value, tx.Amount.Currency)
 	return e, nil
-}
-
-// inYuan converts minor units, half-even.
-func inYuan(value int64, currency string) (base int64, based bool) {
-	if currency == "CNY" {
-		return value, true
-	}
-	rate, ok := new(big.Rat).SetString(exampleRates()[currency])
-	if !ok {
-		return 0, false
-	}
-	exact := new(big.Rat).Mul(big.NewRat(value, 1), rate)
-	if currency == "JPY" { // has no minor unit
-		exact.Mul(exact, big.NewRat(100, 1))
-	}
-	whole, rest := new(big.Int).QuoRem(exact.Num(), exact.Denom(), new(big.Int))
-	twice := new(big.Int).Mul(rest, big.NewInt(2)).Cmp(exact.Denom())
-	if twice > 0 || twice == 0 && whole.Bit(0) == 1 {
-		whole.Add(whole, big.NewInt(1))
-	}
-	return whole.Int64(), true
 }
 
 // entity is the identifier of a kind or pair, "" where the transaction names none.

@@ -52,7 +52,7 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 		if rs != nil {
 			report.Hash, report.Rules, report.Lists = rs.Hash(), rs.RuleIDs(), rs.Lists()
 			report.Ended = rs.Ended(payment.TimeOf(time.Now()))
-			for _, f := range rs.Features() {
+			for _, f := range rs.OwnFeatures() {
 				report.Features = append(report.Features, f.FullName())
 			}
 		}
@@ -73,7 +73,7 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 		if ended := rs.Ended(payment.TimeOf(time.Now())); len(ended) > 0 {
 			fmt.Fprintf(out, "No mistakes, and without effect now:\n%v\n\n", ended)
 		}
-		fmt.Fprintf(out, "%s: %d rules, %d features, %d lists, %s\n", dir, len(rs.RuleIDs()), len(rs.Features()), len(rs.Lists()), rs.Hash())
+		fmt.Fprintf(out, "%s: %d rules, %d features, %d lists, %s\n", dir, len(rs.RuleIDs()), len(rs.OwnFeatures()), len(rs.Lists()), rs.Hash())
 	}
 	return nil
 }

@@ -22,8 +22,8 @@ type Index struct {
 	earlier func(window.TxHash) (window.Mark, bool) // knows what the index has forgotten
 
 	mu sync.Mutex
-	// The latest marks, and those before them. When marks has generation of them,
-	// it takes the place of older, whose marks are then asked of earlier.
+	// The latest marks, and those before them. When marks has atHand of them, it
+	// takes the place of older, whose marks are then asked of earlier.
 	marks, older *table.Table[window.TxHash, mark]
 	claims       map[window.TxHash]*Claims
 	recent       recent
@@ -31,6 +31,7 @@ type Index struct {
 	since        payment.Time // see Complete
 	newest       payment.Time // event time among marks, and among older
 	newestOlder  payment.Time
+	atHand       int
 }
 
 // mark is a window.Mark without its hash, which is the key.
@@ -46,15 +47,22 @@ type mark struct {
 	revised     bool // there is a later revision
 }
 
-// generation is how many marks are kept at hand at the least.
-const generation = 1 << 18
+// marksAtHand is how many marks are kept at hand at the least, if nobody says else.
+const marksAtHand = 1 << 18
 
 // New returns an empty index that keeps the bytes of the latest decisions, up
 // to a ceiling in bytes; older ones are read again from the topic. It keeps the
 // latest marks; earlier returns those that it has forgotten.
 func New(ceiling int, earlier func(window.TxHash) (window.Mark, bool)) *Index {
 	return &Index{earlier: earlier, marks: new(table.Table[window.TxHash, mark]), older: new(table.Table[window.TxHash, mark]),
-		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}, since: math.MaxInt64}
+		claims: map[window.TxHash]*Claims{}, recent: recent{ceiling: ceiling}, since: math.MaxInt64, atHand: marksAtHand}
+}
+
+// KeepAtHand sets how many marks are kept at hand at the least, from now on.
+func (x *Index) KeepAtHand(marks int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.atHand = max(1, marks)
 }
 
 // find returns a mark that is at hand.
@@ -84,9 +92,10 @@ func (x *Index) lookAhead(marks []window.Mark) {
 // Claims are the transactions that one batch of one lane is deciding.
 type Claims struct {
 	// Owner is what the batch's lane knows it by; nobody else looks at it.
-	Owner  any
-	done   chan struct{} // closed when they are settled or given up
-	hashes []window.TxHash
+	Owner   any
+	done    chan struct{} // closed when they are settled or given up
+	hashes  []window.TxHash
+	blocked []window.TxHash // of hashes, those that Blocks has told
 }
 
 // NewClaims returns an empty set of claims.
@@ -154,6 +163,16 @@ func (k *mark) mark(h window.TxHash) window.Mark {
 		Default: k.isDefault, Revised: k.revised, Latest: k.latest}
 }
 
+// AtHand is Find by what is in memory alone.
+func (x *Index) AtHand(h window.TxHash) (m window.Mark, found bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if k := x.find(h); k != nil {
+		return k.mark(h), true
+	}
+	return m, false
+}
+
 // Find returns what is known of the decision of a transaction.
 func (x *Index) Find(h window.TxHash) (m window.Mark, found bool) {
 	x.mu.Lock()
@@ -195,7 +214,7 @@ func (x *Index) add(m *window.Mark, decision []byte) {
 	}
 	k := x.find(m.Tx)
 	if k == nil {
-		if x.marks.Len() >= generation {
+		if x.marks.Len() >= x.atHand {
 			x.since = max(x.since, x.newestOlder) // what older held is forgotten
 			x.marks, x.older = new(table.Table[window.TxHash, mark]), x.marks
 			x.newest, x.newestOlder = 0, x.newest

@@ -42,6 +42,10 @@ func (s *Embedded) View(_ context.Context, items []*Item) error {
 			if key == 0 {
 				continue
 			}
+			if f.onlyEarlier { // that was read when it was noted
+				it.Positions[i] = s.end()
+				continue
+			}
 			n, ok := f.find(key)
 			if !ok {
 				n = s.load(f, key)
@@ -75,7 +79,7 @@ func (s *Embedded) append(items []*Item, view bool) error {
 	r := &s.run
 	r.reset()
 	for _, it := range items {
-		it.reset(values, len(s.folders))
+		it.begin(values, len(s.folders))
 		it.Hash = s.journal.key.Tx(it.Tx.ID)
 		if at := s.undecided.Peek(it.Hash.Lo); at != nil {
 			r.touched += *at
@@ -95,7 +99,7 @@ func (s *Embedded) append(items []*Item, view bool) error {
 			s.undecided.Delete(it.Hash.Lo, it.Hash)
 		default:
 			s.horizon = max(s.horizon, it.KafkaTime)
-			_, it.number = s.journal.put(func(b []byte) []byte { return appendTransaction(b, s.journal.key, it) })
+			_, it.number = s.journal.put(func(b []byte) []byte { return appendNamed(b, s.journal.key, it) })
 			*at = it.number
 			r.items = append(r.items, it)
 			for _, p := range s.parked[it.Hash] { // what waits for a transaction stands right behind it
@@ -179,6 +183,16 @@ func (s *Embedded) foldRun(f *folder, kind int, r *folding, view bool) {
 		if key == 0 {
 			continue
 		}
+		if n == none {
+			if n = s.secondCharge(f, kind, key, it); n == none {
+				for ; next < len(r.outcomes) && r.outcomes[next].item <= i; next++ {
+					if r.outcomes[next].item == i {
+						s.index.tail.add(key, r.outcomes[next].number)
+					}
+				}
+				continue
+			}
+		}
 		e := r.entries[i]
 		s.renew(f, n)
 		s.chain(f.foldOf(n), it.number)
@@ -187,13 +201,15 @@ func (s *Embedded) foldRun(f *folder, kind int, r *folding, view bool) {
 			continue
 		}
 		switch {
-		case view && !f.whole(f.foldOf(n), e.time()):
+		case (view || f.within > 0) && !f.whole(f.foldOf(n), e.time()):
 			s.replay(f, kind, it, e, forever)
 		case view:
 			f.seek(n, e.time(), at+1)
 			f.read(n, at, it)
 			segment, offset := s.journal.position(it.number)
 			it.Positions[kind] = payment.Position{Segment: segment, Offset: offset}
+		default:
+			f.noteEarlier(n, at, it)
 		}
 		for ; next < len(r.outcomes) && r.outcomes[next].item <= i; next++ {
 			if o := r.outcomes[next]; o.item == i && outcomes {
@@ -253,13 +269,17 @@ func (s *Embedded) findAll(f *folder, r *folding) {
 		}
 		var ok bool
 		if n, ok = f.find(r.keys[i]); !ok {
+			if f.onlyEarlier && s.unseen(r.keys[i]) {
+				continue
+			}
 			n = s.load(f, r.keys[i])
 		}
 		r.entities[i] = n
 	}
 }
 
-// none is no entity's number.
+// none is no entity's number: of the entities of a run, that of a charge that
+// nobody has made before.
 const none = ^uint32(0)
 
 // touch reads what the folds of the entities of one kind begin with: the folds
@@ -267,14 +287,14 @@ const none = ^uint32(0)
 // leave a window.
 func (r *folding) touch(f *folder) {
 	for i, n := range r.entities {
-		if r.keys[i] != 0 {
+		if r.keys[i] != 0 && n != none {
 			w := f.words(n)
 			f.foldOf(n).used = true
 			r.touched += w[0] + w[len(w)-1]
 		}
 	}
 	for i, n := range r.entities {
-		if r.keys[i] == 0 || f.foldOf(n).events.n == 0 {
+		if r.keys[i] == 0 || n == none || f.foldOf(n).events.n == 0 {
 			continue
 		}
 		fd := f.foldOf(n)
@@ -294,7 +314,7 @@ func (r *folding) touch(f *folder) {
 		}
 	}
 	for i, n := range r.entities {
-		if len(f.reading) == 0 || r.keys[i] == 0 || f.foldOf(n).events.n == 0 {
+		if len(f.reading) == 0 || r.keys[i] == 0 || n == none || f.foldOf(n).events.n == 0 {
 			continue
 		}
 		fd, w := f.foldOf(n), f.words(n)

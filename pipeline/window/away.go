@@ -2,6 +2,7 @@ package window
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -23,4 +24,12 @@ type Health struct {
 	Since  time.Time // when it went away, or when it was last back; zero: it never was away
 	Opened int64     // how often it went away since it was opened
 	Err    error     // why it is away, as was said last; nil while it is not
+}
+
+// away makes an error one that says "later".
+func away(err error) error {
+	if err == nil || errors.Is(err, ErrAway) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
 }

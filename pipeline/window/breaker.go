@@ -9,10 +9,11 @@ import (
 )
 
 // A breaker keeps a store that is away from being asked by every call. The first
-// failure that says "away" opens it, or a few answers in a row that say "not
-// now"; while it is open, calls fail at once. One goroutine, which lives only that
-// long, then tries the store with a probe of its own, less and less often, and
-// closes it when one succeeds.
+// failure that says "away" opens it; while it is open, calls fail at once. One
+// goroutine, which lives only that long, then tries the store with a probe of its
+// own, less and less often, and closes it when one succeeds. So a failure that was
+// none costs the payments of some fifty milliseconds their exact values, and no
+// failure costs more than one call its time.
 //
 // A probe has to exercise what the calls need: one that is easier closes the
 // breaker too early. The pause before the next one therefore starts from the
@@ -27,7 +28,6 @@ type breaker struct {
 	mu      sync.Mutex // guards what follows; never held while anything is waited for
 	health  Health
 	back    chan struct{} // closed while the store is not away
-	refused int           // answers in a row that say "not now"
 	pause   time.Duration // before the next probe
 	telling sync.Mutex    // orders the calls of told
 }
@@ -35,9 +35,6 @@ type breaker struct {
 const (
 	shortestPause = 50 * time.Millisecond
 	longestPause  = time.Second
-	// mostRefusals is how many answers in a row open the breaker that only say
-	// "not now": one may be about one slot that moves, or a script that just ends.
-	mostRefusals = 3
 )
 
 func newBreaker(probe func(context.Context) error, told func(Health)) *breaker {
@@ -70,30 +67,10 @@ func (b *breaker) whenBack() <-chan struct{} {
 	return b.back
 }
 
-// succeeded is called when the store has done what it was asked.
-func (b *breaker) succeeded() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.refused = 0
-}
-
-// refuse is called when the store has answered "not now".
-func (b *breaker) refuse(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.refused++; b.refused >= mostRefusals {
-		b.openLocked(err)
-	}
-}
-
-// open is called when the store did not answer.
+// open is called when the store has not answered, or has answered "not now".
 func (b *breaker) open(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.openLocked(err)
-}
-
-func (b *breaker) openLocked(err error) {
 	if b.health.Away || b.ctx.Err() != nil {
 		return
 	}
@@ -103,7 +80,6 @@ func (b *breaker) openLocked(err error) {
 	}
 	b.health = Health{Away: true, Since: now, Opened: b.health.Opened + 1, Err: err}
 	b.back = make(chan struct{})
-	b.refused = 0
 	b.work.Go(b.run)
 }
 
@@ -139,7 +115,6 @@ func (b *breaker) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.health = Health{Since: time.Now(), Opened: b.health.Opened}
-	b.refused = 0
 	close(b.back)
 }
 

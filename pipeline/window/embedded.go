@@ -77,7 +77,11 @@ func (s *Embedded) open() error {
 		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	s.useGroups(newGroups(s.opts.Features, s.opts.Keep))
-	if err := s.rememberBefore(); err != nil {
+	err := s.rememberBefore()
+	if err == nil {
+		err = s.adopt()
+	}
+	if err != nil {
 		return errors.Join(err, s.index.close(), s.journal.lock.Unlock())
 	}
 	return nil
@@ -296,7 +300,7 @@ func (s *Embedded) Incarnation() string { return "-" }
 func (s *Embedded) Size() Size {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Size{FoldBytes: s.bytes(), Entities: s.entities(), Evicted: s.evicted, Loaded: s.loaded, LogBytes: s.journal.bytes()}
+	return Size{FoldBytes: s.bytes() + s.provisional.bytes(), Entities: s.entities(), Evicted: s.evicted, Loaded: s.loaded, LogBytes: s.journal.bytes()}
 }
 
 // Close implements Store. To close it once more does nothing.

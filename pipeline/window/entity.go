@@ -24,10 +24,12 @@ const (
 	BIN
 	Order
 	Bank
-	kinds
+	kinds // those that an entry has a reference to
+	// Charge is made of several fields: see charge.go.
+	Charge = kinds
 )
 
-var kindNames = [kinds]string{"payer", "payee", "instrument", "card", "device", "ip", "terminal", "email", "phone", "bin", "order", "bank"}
+var kindNames = [...]string{"payer", "payee", "instrument", "card", "device", "ip", "terminal", "email", "phone", "bin", "order", "bank", Charge: "charge"}
 
 // String returns the name as rule files write it.
 func (k Kind) String() string { return kindNames[k] }
@@ -56,10 +58,11 @@ func ParseEntity(name string) (Entity, bool) {
 	first, second, _ := strings.Cut(name, "_")
 	a, ok1 := ParseKind(first)
 	b, ok2 := ParseKind(second)
-	return Entity{a, b, true}, ok1 && ok2 && a != b
+	return Entity{a, b, true}, ok1 && ok2 && a != b && a != Charge && b != Charge
 }
 
-// EntityNames returns the names of all kinds; pairs are any two joined by an underscore.
+// EntityNames returns the names of all kinds; pairs are any two joined by an
+// underscore, a charge excepted.
 func EntityNames() []string { return append([]string(nil), kindNames[:]...) }
 
 // String returns the name as rule files write it.
@@ -114,6 +117,8 @@ func kindID(k Kind, t *payment.Transaction) string {
 		return t.OrderID
 	case Bank:
 		return t.Instrument.Bank
+	case Charge:
+		return chargeID(t)
 	}
 	return ""
 }

@@ -45,17 +45,18 @@ const (
 	Last
 	SinceLast
 	SpeedKMH
+	earlier // fills Item.Earlier: see EarlierCharges
 )
 
-var aggregateNames = [...]string{"count", "sum", "avg", "min", "max", "stddev", "distinct", "share", "since_first", "last", "since_last", "speed_kmh"}
+var aggregateNames = [...]string{"count", "sum", "avg", "min", "max", "stddev", "distinct", "share", "since_first", "last", "since_last", "speed_kmh", "earlier"}
 
 // AggregateNames returns the names as feature files write them; distinct, share
 // and last take an argument in parentheses.
-func AggregateNames() []string { return append([]string(nil), aggregateNames[:]...) }
+func AggregateNames() []string { return append([]string(nil), aggregateNames[:earlier]...) }
 
 // ParseAggregate returns the aggregate of a name.
 func ParseAggregate(name string) (Aggregate, bool) {
-	for a, n := range aggregateNames {
+	for a, n := range aggregateNames[:earlier] {
 		if n == name {
 			return Aggregate(a), true
 		}
@@ -91,6 +92,7 @@ type Feature struct {
 	Delay     time.Duration  // how long before the transaction the window ends
 	Where     Predicate      // which events count; nil: all. Unknown does not count
 	Condition Predicate      // of Share
+	Within    time.Duration  // of EarlierCharges
 	// The predicates look at facts that change after the event: its status (with
 	// the fraud label) or its verdict.
 	ReadsStatus, ReadsVerdict bool

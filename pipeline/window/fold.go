@@ -108,7 +108,7 @@ func (f *folder) contribute(w []uint64, c *cell, el *elem, add bool) {
 	case Distinct:
 		f.contributeDistinct(w, c, el, add)
 		return
-	case SinceFirst, Last, SinceLast, SpeedKMH:
+	case SinceFirst, Last, SinceLast, SpeedKMH, earlier:
 		return
 	}
 	if el.ref&basedBit == 0 {

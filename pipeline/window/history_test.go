@@ -136,6 +136,7 @@ type play struct {
 	reopen  bool // at each step
 	evict   bool // every fold, before each call
 	noted   bool // Note and View instead of Append
+	peeked  bool // at each payment, before it is appended
 	// open opens the store; nil: an embedded one.
 	open func(Options) (Store, error)
 }
@@ -154,6 +155,8 @@ var plays = [...]play{
 	{name: "evicted at each step", kept: true, evict: true},
 	{name: "in batches, evicted", batches: true, evict: true},
 	{name: "noted, then viewed", noted: true},
+	{name: "in batches, peeked at", batches: true, peeked: true},
+	{name: "evicted, peeked at", kept: true, evict: true, peeked: true},
 }
 
 // historyFeatures are the features that a reload brings. A window without a
@@ -204,6 +207,7 @@ func carryOut(t testing.TB, h scenario, how play, all []named, check bool) (valu
 		own, asOf, step int // asOf is the position up to which its values look
 	}
 	var batch []sent
+	waited := false // for one of batch, an outcome: it counts for those behind it, and memory alone does not know it
 	settle := func() error {
 		if len(batch) == 0 {
 			return nil
@@ -215,6 +219,14 @@ func carryOut(t testing.TB, h scenario, how play, all []named, check bool) (valu
 		if how.evict {
 			evictAll(store)
 		}
+		var peeked []*Item
+		if how.peeked {
+			for _, it := range items { // one by one: each counts those before it
+				again := &Item{Tx: it.Tx, KafkaTime: it.KafkaTime, Base: it.Base, Based: it.Based}
+				store.Peek([]*Item{again})
+				peeked = append(peeked, again)
+			}
+		}
 		if how.noted {
 			if err := store.Note(t.Context(), items); err != nil {
 				return err
@@ -224,6 +236,14 @@ func carryOut(t testing.TB, h scenario, how play, all []named, check bool) (valu
 			}
 		} else if err := store.Append(t.Context(), items); err != nil {
 			return err
+		}
+		for i, p := range peeked {
+			if waited {
+				break
+			}
+			if err := samePeek(p, items[i]); err != nil {
+				return fmt.Errorf("step %d: %w", batch[i].step, err)
+			}
 		}
 		for _, b := range batch {
 			if b.own < 0 {
@@ -244,7 +264,7 @@ func carryOut(t testing.TB, h scenario, how play, all []named, check bool) (valu
 				}
 			}
 		}
-		batch = batch[:0]
+		batch, waited = batch[:0], false
 		return nil
 	}
 	for n, step := range h.Steps {
@@ -266,6 +286,7 @@ func carryOut(t testing.TB, h scenario, how play, all []named, check bool) (valu
 		}
 		switch {
 		case step.Pay != nil:
+			waited = waited || len(o.waits[step.Pay.ID]) > 0
 			own := o.pay(step.Pay)
 			asOf := 0
 			if own >= 0 {
@@ -323,6 +344,28 @@ func carryOut(t testing.TB, h scenario, how play, all []named, check bool) (valu
 	closing := store
 	store = nil
 	return values, closing.Close()
+}
+
+// samePeek compares what memory has said of a payment with what its logs say. Of
+// one that had come before memory says what it knows now.
+func samePeek(p, it *Item) error {
+	if it.known {
+		return nil
+	}
+	if p.Late != it.Late || p.Hash != it.Hash {
+		return fmt.Errorf("%s was peeked at as another", it.Tx.ID)
+	}
+	for k := range it.Values {
+		switch {
+		case p.Without != nil && p.Without[k]:
+			if p.Values[k].Kind() != payment.Absent {
+				return fmt.Errorf("%s is without value %d, which is %s", it.Tx.ID, k, asJSON(p.Values[k]))
+			}
+		case !same(p.Values[k], it.Values[k]):
+			return fmt.Errorf("value %d of %s is %s, and from memory it was %s", k, it.Tx.ID, asJSON(it.Values[k]), asJSON(p.Values[k]))
+		}
+	}
+	return nil
 }
 
 func evictAll(s Store) {

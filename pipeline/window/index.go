@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"github.com/edsrzf/mmap-go"
+
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // An index finds the entries of an entity, and of a transaction, in sealed
@@ -162,7 +164,7 @@ func (r *run) header(plan string) []byte {
 }
 
 // save writes a run to a file, which appears when it is whole.
-func (r *run) save(files Files, name, plan string) (err error) {
+func (r *run) save(files disk.Files, name, plan string) (err error) {
 	f, err := files.Create(name + ".part")
 	if err != nil {
 		return err

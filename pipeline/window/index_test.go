@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 const maxWritten = ^uint64(0)
@@ -43,7 +45,7 @@ func TestAnIndexFindsWhatWasPutIntoIt(t *testing.T) {
 		}
 		merged := mergeRuns(runs)
 		name := filepath.Join(t.TempDir(), "index")
-		if err := merged.save(systemFiles{}, name, "plan"); err != nil {
+		if err := merged.save(disk.System{}, name, "plan"); err != nil {
 			t.Fatal(err)
 		}
 		read, err := openRun(name, "plan")
@@ -116,7 +118,7 @@ func TestAnIndexThatIsNotWholeIsMadeAgain(t *testing.T) {
 		}, nil},
 		{"those that were merged are still there", func(dir string, _ []string) error {
 			for n := uint32(1); n <= 8; n++ {
-				if err := newRun(n, n, nil).save(systemFiles{}, filepath.Join(dir, runName(n, n)), planOf(newGroups(l.opts.Features, day)).String()); err != nil {
+				if err := newRun(n, n, nil).save(disk.System{}, filepath.Join(dir, runName(n, n)), planOf(newGroups(l.opts.Features, day)).String()); err != nil {
 					return err
 				}
 			}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // A journal is everything that happened, in one order: segments of which the
@@ -30,7 +32,7 @@ import (
 // damage, and the store does not open.
 type journal struct {
 	dir   string
-	files Files
+	files disk.Files
 	limit int
 	key   Key
 	// All that would be written is refused.
@@ -43,8 +45,8 @@ type journal struct {
 	// Of a directory. Whoever holds the store's lock owns file while the breaker is
 	// closed; while it is open, heal does. It is replaced with both locks held.
 	lock    *flock.Flock
-	file    File        // of the tail
-	mark    File        // SYNCED
+	file    disk.File   // of the tail
+	mark    disk.File   // SYNCED
 	mu      sync.Locker // the store's
 	breaker *breaker
 	ticker  *time.Ticker
@@ -307,8 +309,8 @@ func (j *journal) openSegment(name string, last bool) error {
 	if err := s.mapFile(name); err != nil {
 		return errors.Join(ErrCorrupt, err)
 	}
-	if begun && len(bytes.TrimLeft(s.data, "\x00")) == 0 {
-		return errors.Join(s.unmap(), j.files.Remove(name)) // the same, and only the file's length has reached the disk
+	if begun && len(bytes.TrimLeft(s.data[:headerSize], "\x00")) == 0 {
+		return errors.Join(s.unmap(), j.files.Remove(name)) // the same, and what has reached the disk is not the header
 	}
 	key, ok := readHeader(s.data, s.number)
 	if strings.HasPrefix(string(s.data[:min(len(s.data), len(journalMagic))]), "SLUICEJ1") {

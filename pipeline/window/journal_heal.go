@@ -3,6 +3,8 @@ package window
 import (
 	"context"
 	"path/filepath"
+
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // A journal that cannot be written or synced is away until its breaker's probe,
@@ -36,7 +38,7 @@ func (j *journal) usable() error {
 // broke takes an error of the file system: it opens the breaker where that may
 // pass, and otherwise ends the use of the journal.
 func (j *journal) broke(err error) error {
-	if !passes(err) {
+	if !disk.Passes(err) {
 		j.fail(err)
 		return *j.failed.Load()
 	}
@@ -115,4 +117,12 @@ func (j *journal) castAgain(number uint32, data []byte) error {
 	j.mu.Unlock()
 	_ = old.Close() // what it would say is known
 	return nil
+}
+
+// awayOnDisk makes an error of a file system one that says "later", where it may pass.
+func awayOnDisk(err error) error {
+	if disk.Passes(err) {
+		return away(err)
+	}
+	return err
 }

@@ -242,6 +242,7 @@ func sealedLedger(t *testing.T, payments int) *ledger {
 		t.Fatal(err)
 	}
 	l.write(t, s, payments)
+	indexed(t, s)
 	return l
 }
 

@@ -53,8 +53,11 @@ func (k Key) Ref(kind Kind, id string) uint64 {
 
 // RefOf hashes what a transaction names for a kind; 0 where it names nothing.
 func (k Key) RefOf(kind Kind, t *payment.Transaction) uint64 {
-	if kind == IP {
+	switch kind {
+	case IP:
 		return k.refOfIP(t)
+	case Charge:
+		return k.chargeOf(t)
 	}
 	return k.Ref(kind, kindID(kind, t))
 }
@@ -88,6 +91,9 @@ func (k Key) pair(a, b uint64) uint64 {
 func (k Key) entity(of Entity, e entry) uint64 {
 	if of.Pair {
 		return k.pair(e.ref(of.First), e.ref(of.Second))
+	}
+	if of.First == Charge {
+		return k.chargeIn(e)
 	}
 	return e.ref(of.First)
 }

@@ -12,7 +12,8 @@ import "time"
 // guess: a copy of the entity's fold, made when it is first needed. The fold itself
 // stays what its log says, and a call that is waiting for an answer goes on with it
 // as if nobody had looked. Guesses are given up with the first call that succeeds;
-// the payments come again, and stand in the logs then.
+// the payments come again, and stand in the logs then. They are given up as well when
+// memory is full.
 //
 // Rejected: to fold provisionally in the fold itself and read it from its log again
 // later. After an outage everybody would read all logs at once; and a store that is
@@ -36,9 +37,12 @@ func (m *memory) peekAt(f *folder, key uint64, it *Item, e entry, number uint64,
 		if f.whole(f.foldOf(n), e.time()) {
 			f.seek(n, e.time(), at+1)
 			f.read(n, at, it)
-			it.Stale = true
+			it.Stale = it.Stale || !f.onlyEarlier
 			return
 		}
+	}
+	if f.onlyEarlier { // what was not looked for is no feature that cannot be had
+		return
 	}
 	if it.Without == nil {
 		it.without = resize(it.without, len(it.Values))
@@ -50,18 +54,23 @@ func (m *memory) peekAt(f *folder, key uint64, it *Item, e entry, number uint64,
 }
 
 // guess returns the guess of an entity; ok is false where nothing of the entity is
-// in memory.
+// in memory. Of a charge that nothing but EarlierCharges looks at there is always one.
 func (m *memory) guess(f *folder, key uint64, find func(key uint64) (n uint32, ok bool)) (n uint32, ok bool) {
 	if n, ok = m.guesses[guessed{f, key}]; ok {
 		return n, true
 	}
-	if n, ok = find(key); !ok {
+	if n, ok = find(key); !ok && !f.onlyEarlier {
 		return 0, false
 	}
 	if m.guesses == nil {
 		m.guesses = guesses{}
 	}
-	n = f.copyOf(n)
+	if ok {
+		f.foldOf(n).used = true
+		n = f.copyOf(n)
+	} else {
+		n = f.hidden() // those that are peeked at see each other at least
+	}
 	m.guesses[guessed{f, key}] = n
 	return n, true
 }
@@ -76,7 +85,7 @@ func (m *memory) dropGuesses() {
 
 // beginPeek prepares an item; it returns false where it is too late for windows.
 func (it *Item) beginPeek(key Key, values, entities int, lateness time.Duration) bool {
-	it.reset(values, entities)
+	it.begin(values, entities)
 	it.Hash, it.known = key.Tx(it.Tx.ID), false
 	it.Late = it.Tx.EventTime < it.KafkaTime.Add(-lateness)
 	return !it.Late
@@ -92,7 +101,7 @@ func (s *Redis) Peek(items []*Item) {
 		if !it.beginPeek(s.key, values, s.ours, s.opts.Lateness) {
 			continue
 		}
-		s.peeked = appendTransaction(s.peeked[:0], s.key, it)
+		s.peeked = appendNamed(s.peeked[:0], s.key, it)
 		number := s.entries.hold(s.peeked)
 		e := s.entries.entryAt(number)
 		for _, l := range s.logs[:s.ours] {
@@ -104,20 +113,19 @@ func (s *Redis) Peek(items []*Item) {
 	}
 }
 
-// roomForGuesses keeps memory within its bound, also in an outage without end. While
-// a call is under way folds stay where they are; then guesses go, and begin again.
+// roomForGuesses keeps memory within its bound, also in an outage without end:
+// guesses are given up, and begin again. What is shared by all goes only after that,
+// and not while a call is under way, which may hold on to it.
 func (s *Redis) roomForGuesses() {
 	if s.bytes()+s.entries.bytes() <= s.opts.Memory {
 		return
 	}
+	s.dropGuesses()
 	select {
 	case s.calls <- struct{}{}:
 		s.shrinkAll()
 		<-s.calls
 	default:
-	}
-	if s.bytes()+s.entries.bytes() > s.opts.Memory {
-		s.dropGuesses()
 	}
 }
 
@@ -144,8 +152,9 @@ func (s *Embedded) Peek(items []*Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bytes()+s.provisional.bytes() > s.opts.Memory {
-		if s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16)); s.bytes()+s.provisional.bytes() > s.opts.Memory {
-			s.forgetGuesses()
+		s.forgetGuesses()
+		if s.bytes() > s.opts.Memory {
+			s.evicted += int64(s.shrink(s.opts.Memory - s.opts.Memory/16))
 		}
 	}
 	if s.guesses == nil {
@@ -156,13 +165,15 @@ func (s *Embedded) Peek(items []*Item) {
 		if !it.beginPeek(s.journal.key, values, len(s.folders), s.opts.Lateness) {
 			continue
 		}
-		p.buf = appendTransaction(p.buf[:0], s.journal.key, it)
+		p.buf = appendNamed(p.buf[:0], s.journal.key, it)
 		at := p.hold(p.buf)
 		e := p.entries.entryAt(at)
 		for _, f := range s.folders {
 			if key := s.journal.key.entity(f.entity, e); key != 0 {
 				s.peekAt(f, key, it, e, (p.base-at)&numberMask, func(key uint64) (n uint32, ok bool) {
-					n, ok = f.find(key)
+					if n, ok = f.find(key); !ok && f.onlyEarlier && !s.unseen(key) {
+						n, ok = s.load(f, key), true // the journal can be read, whatever else cannot
+					}
 					return n, ok && !s.outlived(f, n)
 				})
 			}

@@ -92,6 +92,8 @@ type group struct {
 	distinct            []int         // the words where the tallies of cells begin
 	reading             []int         // the spans that read an event's entry when it leaves them
 	reach               time.Duration // the farthest that a span looks back
+	within              time.Duration // of EarlierCharges, 0 without it
+	onlyEarlier         bool          // nothing else looks at it
 	stateWords          int           // an entity's words: two cursors a span, then the cells'
 	tileWords           int           // a tile's
 }
@@ -122,9 +124,10 @@ func newGroups(features []Feature, keep time.Duration) []*group {
 			g.spans = append(g.spans, span{spanKey: key, begins: math.MaxInt64, ends: math.MinInt64})
 		}
 		g.cells = append(g.cells, cell{Feature: f, slot: slot, span: at})
-		g.reach = max(g.reach, f.Reach())
+		g.reach, g.within = max(g.reach, f.Reach()), max(g.within, f.Within)
 	}
 	for _, g := range groups {
+		g.onlyEarlier = len(g.cells) == 1 && g.cells[0].Aggregate == earlier
 		g.shareBits()
 		g.stateWords = 2 * len(g.spans)
 		slices.SortStableFunc(g.cells, func(a, b cell) int { return a.span - b.span })

@@ -63,6 +63,9 @@ func (f *folder) value(n uint32, fd *fold, c *cell, own uint64, it *Item) paymen
 		v, off := f.sinceFirst(n, fd, c)
 		it.approximate(c, off)
 		return v
+	case earlier:
+		f.readEarlier(fd, own, it)
+		return payment.Value{}
 	}
 	v, off := f.previous(n, fd, c, own)
 	it.approximate(c, off)

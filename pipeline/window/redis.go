@@ -29,11 +29,13 @@ import (
 //	                          whole; "KIND verdicts": from which on they hold verdicts; "horizon":
 //	                          how long logs are kept, in ns
 //	log:{KIND:KEY}:SEGMENT    string: entries as in entry.go, back to back. KEY is the entity's hash,
-//	                          16 hexadecimal digits
+//	                          16 hexadecimal digits. Those of a charge carry the ids of their
+//	                          transactions
 //	head:{KIND:KEY}           sorted set: "first" and "last" with the numbers of those segments, and the
 //	                          number of each sealed one with its latest event time in ms. Absent while
 //	                          there is only segment 1; none of its scores ever shrinks
-//	tx:{HASH}                 string: the transaction's entry. HASH is 32 hexadecimal digits
+//	tx:{HASH}                 string: the transaction's entry, and its id as text. HASH is 32
+//	                          hexadecimal digits
 //	parked:{HASH}             list: the outcomes that wait for the transaction, as P entries
 //	waiting                   sorted set: the HASHes that have such a list, by when the first came, in ms
 //	seen:IDENTITY             string: this outcome was there
@@ -133,6 +135,7 @@ type Redis struct {
 
 	broken  error // why the store can never be used again
 	doubt   bool  // something has failed since all nodes were asked
+	gone    bool  // keys are, that nobody has given up
 	asked   time.Time
 	begun   uint64 // changes of nodes when the store was opened
 	changes uint64 // of nodes, that were seen
@@ -347,7 +350,6 @@ func (s *Redis) do(ctx context.Context, what string, operation func(context.Cont
 // checkNodes asks all masters who they are, now and then and after each failure,
 // and whether the store is still there.
 func (s *Redis) checkNodes(ctx context.Context) error {
-	gone := false
 	if s.doubt || time.Since(s.asked) > checkNodesEvery {
 		if err := s.ask(ctx, func(ctx context.Context) error { return s.nodes.askAll(ctx, s.client) }); err != nil {
 			return err
@@ -357,10 +359,10 @@ func (s *Redis) checkNodes(ctx context.Context) error {
 		if err := s.trip(ctx, pipe); err != nil {
 			return err
 		}
-		gone = there.Val() == 0
+		s.gone = there.Val() == 0
 		s.doubt, s.asked = false, time.Now()
 	}
-	if gone || s.nodes.changed() != s.changes {
+	if s.gone || s.nodes.changed() != s.changes {
 		return s.renew(ctx)
 	}
 	return nil
@@ -375,9 +377,6 @@ func (s *Redis) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if made && changes == s.changes {
-		s.vanished.Add(1)
-	}
 	if key != s.key {
 		s.broken = ErrReplaced
 		return s.broken
@@ -391,10 +390,13 @@ func (s *Redis) renew(ctx context.Context) error {
 	if err := s.readOutages(ctx); err != nil {
 		return err
 	}
-	if changes != s.changes || made {
+	if changes != s.changes || made || s.gone {
 		s.chores = nil // of logs that may be gone; whoever meets a seal takes them up
 	}
-	s.changes = changes
+	if (made || s.gone) && changes == s.changes {
+		s.vanished.Add(1)
+	}
+	s.changes, s.gone = changes, false
 	s.trust++
 	if !slices.Equal(outages, s.outages.list) { // folds take away by the outages by which they added
 		s.useGroups(s.groups()[:s.ours])

@@ -78,6 +78,9 @@ type round struct {
 	byHash   map[TxHash]int32
 	folding  folding // scratch of prefetch
 	keys     []uint64
+	named    []entry // entries with the ids of their transactions behind them
+	names    []byte  // what named is made of
+	reading  bool    // nothing is appended
 }
 
 type repeat struct{ item, of int32 }
@@ -91,7 +94,7 @@ type outcome struct {
 func (r *round) reset() {
 	clear(r.adds) // of pointers to what may be gone
 	*r = round{items: r.items[:0], view: r.view[:0], numbers: r.numbers[:0], entries: r.entries[:0], repeats: r.repeats[:0],
-		outcomes: r.outcomes[:0], adds: r.adds[:0], from: r.from[:0], at: r.at[:0], stood: r.stood, pieces: r.pieces, byHash: r.byHash, folding: r.folding, keys: r.keys}
+		outcomes: r.outcomes[:0], adds: r.adds[:0], from: r.from[:0], at: r.at[:0], stood: r.stood, pieces: r.pieces, byHash: r.byHash, folding: r.folding, keys: r.keys, named: r.named, names: r.names[:0]}
 	r.pieces.reset()
 	clear(r.byHash)
 }
@@ -135,6 +138,9 @@ func (s *Redis) append(ctx context.Context, r *round) error {
 	if err != nil {
 		return err
 	}
+	if err := s.nameEarlier(ctx, r.items); err != nil {
+		return err
+	}
 	r.repeat()
 	return s.unpark(ctx, r, parked)
 }
@@ -147,6 +153,7 @@ func (r *round) repeat() {
 		copy(it.Values, first.Values)
 		copy(it.Positions, first.Positions)
 		it.Approximate = append(it.Approximate[:0], first.Approximate...)
+		it.Earlier = first.Earlier
 	}
 }
 
@@ -161,14 +168,14 @@ func (s *Redis) number(ctx context.Context, r *round) error {
 		return err
 	}
 	s.kafka = max(s.kafka, now)
-	r.numbers, r.entries = resize(r.numbers, len(r.items)), resize(r.entries, len(r.items))
+	r.numbers, r.entries, r.named = resize(r.numbers, len(r.items)), resize(r.entries, len(r.items)), resize(r.named, len(r.items))
 	values := s.values()
 	var late []int
 	for i, it := range r.items {
 		if it.Tx == nil {
 			continue // its caller has left
 		}
-		it.reset(values, s.ours)
+		it.begin(values, s.ours)
 		it.Hash = s.key.Tx(it.Tx.ID)
 		it.known = false
 		if it.Late = it.Tx.EventTime < it.KafkaTime.Add(-s.opts.Lateness); it.Late {
@@ -191,6 +198,7 @@ func (s *Redis) number(ctx context.Context, r *round) error {
 		r.pieces.buf = appendTransaction(r.pieces.buf[:0], s.key, it)
 		r.numbers[i] = s.entries.hold(r.pieces.buf)
 		r.entries[i] = s.entries.entryAt(r.numbers[i])
+		r.name(i, it.Tx.ID)
 	}
 	r.pieces.buf = r.pieces.buf[:0]
 	return nil
@@ -294,14 +302,16 @@ func (s *Redis) touch(r *round, l *logged, now uint32) {
 			continue
 		}
 		n, ok := l.find(key)
-		last := int32(-1)
-		if !ok || l.side[n].touched == 0 && !s.trusted(l, n, now) {
+		last, assumed := int32(-1), false
+		if !ok && l.onlyEarlier && !r.reading {
+			n, assumed = s.assumeEmpty(l, key), true
+		} else if !ok || l.side[n].touched == 0 && !s.trusted(l, n, now) {
 			n, last = s.begin(l, key), anew
 		}
 		if side := &l.side[n]; side.touched == 0 {
 			fd := l.foldOf(n)
 			fd.used = true
-			r.adds = append(r.adds, addition{l: l, key: key, n: n, at: fd.log, first: -1, last: last})
+			r.adds = append(r.adds, addition{l: l, key: key, n: n, at: fd.log, first: -1, last: last, assumed: assumed})
 			side.touched = uint32(len(r.adds))
 		}
 		r.at = append(r.at, int32(l.side[n].touched-1))
@@ -343,7 +353,11 @@ func (s *Redis) gather(r *round) {
 				r.items[i].known = true
 				continue
 			}
-			r.pieces.add(a, piece{item: int32(i), number: r.numbers[i], e: e})
+			p := piece{item: int32(i), number: r.numbers[i], e: e}
+			if l.entity.First == Charge {
+				p.e = r.named[i]
+			}
+			r.pieces.add(a, p)
 			for ; next < len(r.outcomes) && r.outcomes[next].item == int32(i); next++ {
 				r.pieces.add(a, piece{item: -1, e: r.outcomes[next].e})
 			}
@@ -365,6 +379,7 @@ func (s *Redis) answer(r *round, i int32, a *addition, at uint64, position payme
 	}
 	it.Positions[l.place] = position
 	if !r.view[i] {
+		l.noteEarlier(a.n, at, it)
 		return
 	}
 	t := r.entries[i].time()
@@ -386,7 +401,7 @@ func (s *Redis) foldAndIndex(ctx context.Context, r *round) (parked []*redis.Str
 			pipes, pipe = append(pipes, pipe), s.client.Pipeline()
 		}
 		hash := r.items[i].Hash
-		pipe.Set(ctx, s.names.tx(hash), []byte(e), s.segmentLives())
+		pipe.Set(ctx, s.names.tx(hash), []byte(r.named[i]), s.segmentLives())
 		parked[i] = pipe.LRange(ctx, s.names.parked(hash), 0, -1)
 	}
 	s.addChores(ctx, pipe, true)
@@ -524,6 +539,7 @@ func (s *Redis) reread(ctx context.Context, items []*Item) error {
 	if len(r.items) == 0 {
 		return nil
 	}
+	r.reading = true
 	if err := s.number(ctx, r); err != nil {
 		return err
 	}
@@ -533,6 +549,9 @@ func (s *Redis) reread(ctx context.Context, items []*Item) error {
 	}
 	for _, it := range r.items {
 		it.known = true
+	}
+	if err := s.nameEarlier(ctx, r.items); err != nil {
+		return err
 	}
 	r.repeat()
 	return nil

@@ -3,7 +3,6 @@ package window
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -43,52 +42,30 @@ func (s *Redis) attempt(ctx context.Context, ask func(context.Context) error) er
 	defer cancel()
 	err := ask(within)
 	if err == nil {
-		s.breaker.succeeded()
 		return nil
 	}
-	how := judge(err)
+	later := passes(err)
 	err = explain(err, s.where)
-	switch {
-	case how == otherwise, errors.Is(ctx.Err(), context.Canceled):
+	if !later || errors.Is(ctx.Err(), context.Canceled) {
 		return err
-	case ctx.Err() != nil: // the caller's time is over, which says nothing of the store
-	case how == refused:
-		s.breaker.refuse(err)
-	default:
+	}
+	if ctx.Err() == nil { // else the caller's time is over, which says nothing of the store
 		s.breaker.open(err)
 	}
 	return away(err)
 }
 
-// away makes an error one that says "later".
-func away(err error) error {
-	if err == nil || errors.Is(err, ErrAway) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrAway, err)
-}
-
-// judgement is what an error of the client says.
-type judgement uint8
-
-const (
-	otherwise  judgement = iota // something is wrong that waiting does not heal
-	refused                     // a server has answered "not now"
-	unanswered                  // nobody has answered in time, or nobody is there
-)
-
-func judge(err error) judgement {
+// passes tells whether an error of the client may pass: a server has answered "not
+// now", or none has answered.
+func passes(err error) bool {
 	var answer redis.Error
 	switch {
-	case err == nil, errors.Is(err, redis.ErrClosed):
-		return otherwise
+	case errors.Is(err, redis.ErrClosed):
+		return false
 	case errors.As(err, &answer):
-		if notNow(answer.Error()) {
-			return refused
-		}
-		return otherwise
+		return notNow(answer.Error())
 	}
-	return unanswered // whatever has no answer of a server is about the way to it
+	return true // whatever is no answer of a server is about the way to it
 }
 
 // notNow tells whether an answer says that a server lives and cannot take writes at

@@ -21,31 +21,39 @@ type ownRedis struct {
 	addr    string
 	dir     string
 	command *exec.Cmd
+	args    []string // besides
 	t       testing.TB
 }
 
 // startRedis starts a server on a free port. Without the program the test is
 // skipped; with CI set, it fails.
-func startRedis(t testing.TB) *ownRedis {
+func startRedis(t testing.TB, args ...string) *ownRedis {
 	t.Helper()
 	part(t, "SLUICE_TEST_REDIS") // where there is one, the program is installed
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &ownRedis{addr: listener.Addr().String(), dir: t.TempDir(), t: t}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s := &ownRedis{addr: net.JoinHostPort("127.0.0.1", freePort(t)), dir: t.TempDir(), args: args, t: t}
 	s.start()
 	t.Cleanup(s.kill)
 	return s
 }
 
+// freePort is a port on which nobody listens.
+func freePort(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func (s *ownRedis) start() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
-	s.command = exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--save", "", "--daemonize", "no")
+	s.command = exec.Command("redis-server", append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--save", "", "--daemonize", "no"}, s.args...)...)
 	log, err := os.Create(filepath.Join(s.dir, "log"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -59,6 +67,24 @@ func (s *ownRedis) start() {
 	defer func() { _ = client.Close() }()
 	if err := client.Ping(s.t.Context()).Err(); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// signal freezes and wakes the server.
+func (s *ownRedis) signal(which os.Signal) {
+	s.t.Helper()
+	if err := s.command.Process.Signal(which); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// do sends it a command, past the store.
+func (s *ownRedis) do(args ...any) {
+	s.t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: s.addr})
+	defer func() { _ = client.Close() }()
+	if err := client.Do(s.t.Context(), args...).Err(); err != nil {
+		s.t.Fatalf("%v: %v", args, err)
 	}
 }
 

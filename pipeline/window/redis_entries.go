@@ -32,7 +32,7 @@ const (
 	entryUnit  = 16
 	pageUnits  = 1 << 16
 	entryAhead = 8
-	maxEntry   = transactionHeader + 8 + 8*int(kinds) + 3*255
+	maxEntry   = transactionHeader + 8 + 8*int(kinds) + 3*255 + maxName
 	maxUnits   = (entryAhead + maxEntry + entryUnit - 1) / entryUnit
 )
 

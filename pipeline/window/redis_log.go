@@ -20,6 +20,7 @@ type addition struct {
 	latest      payment.Time // of the transactions that it adds
 	stands      bool         // it was appended, at `at`
 	refresh     bool         // expiries are set with it
+	assumed     bool         // nobody has looked whether the log is empty: see redis_charges.go
 	tries       int
 	length      *redis.IntCmd   // of the segment, once appended
 	oldest      *redis.FloatCmd // the first segment by head, where that was asked
@@ -154,7 +155,7 @@ func (s *Redis) sendAppend(ctx context.Context, pipe redis.Pipeliner, a *additio
 	a.length = redis.NewIntCmd(ctx, "append", key, a.bytes(p))
 	_ = pipe.Process(ctx, a.length) // its error is looked at when the pipeline was sent
 	a.oldest = nil
-	if a.at.offset == 0 && a.at.segment > 1 {
+	if a.at.offset == 0 && (a.at.segment > 1 || a.assumed) {
 		a.oldest = pipe.ZScore(ctx, s.names.head(a.l.name, a.key), firstSegment)
 	}
 	if a.refresh = a.n == none || a.at.offset == 0 || a.l.mustRefresh(a.n, now); a.refresh {
@@ -241,7 +242,7 @@ func (s *Redis) beginAnew(ctx context.Context, r *round, a *addition) error {
 		}
 	}
 	if a.at.segment == old {
-		s.vanished.Add(1) // nobody gave it up: it was lost
+		s.gone = true // nobody gave it up: it was lost
 		return errAgain
 	}
 	pipe := s.client.Pipeline()

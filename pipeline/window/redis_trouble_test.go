@@ -22,7 +22,8 @@ type badWire struct {
 
 	mu     sync.Mutex
 	armed  bool
-	after  int // so many reads of answers still pass
+	after  int           // so many reads of answers still pass
+	held   chan struct{} // if set, answers wait until it is closed
 	silent bool
 	open   map[net.Conn]bool
 }
@@ -73,6 +74,12 @@ func (w *badWire) carry(client net.Conn) {
 			break
 		}
 		w.mu.Lock()
+		held := w.held
+		w.mu.Unlock()
+		if held != nil {
+			<-held
+		}
+		w.mu.Lock()
 		cut, silent := false, w.silent
 		if w.armed {
 			cut = w.after == 0
@@ -97,6 +104,20 @@ func (w *badWire) arm(after int, silent bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed, w.after, w.silent = true, after, silent
+}
+
+// hold lets all answers wait until they are let go.
+func (w *badWire) hold() (letGo func()) {
+	held := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = held
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.held = nil
+		close(held)
+	}
 }
 
 func (w *badWire) disarm() {

@@ -75,9 +75,10 @@ func (s *Embedded) replayNoted(f *folder, kind int, it *Item, own entry) {
 	}
 }
 
-// covers tells whether a window that ends with a transaction can see an entry.
+// covers tells whether a window that ends with a transaction can see an entry, or
+// it can be an earlier charge.
 func (f *folder) covers(own, e entry) bool {
-	return e.kind() != entryTransaction || e.time() <= own.time() && e.time() > own.time().Add(-f.reach)
+	return e.kind() != entryTransaction || (e.time() <= own.time() || f.within > 0) && e.time() > own.time().Add(-f.reach)
 }
 
 // logOf goes through the log of an entity: the numbers of its entries, and these.

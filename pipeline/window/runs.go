@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 	"github.com/sluice-risk/sluice/pipeline/window/table"
 )
 
@@ -150,7 +151,7 @@ func (t *tailIndex) numbers(to []uint64, head uint32) []uint64 {
 // runs is the index of a journal.
 type runs struct {
 	dir    string // "": in memory
-	files  Files
+	files  disk.Files
 	plan   indexPlan
 	all    []*run // in the order of their segments
 	tail   tailIndex
@@ -234,7 +235,7 @@ func (x *runs) work(wait bool) error {
 		j := x.job
 		x.job = nil
 		if j.err != nil { // it is said once; nothing is lost, and a start tries again
-			j.old[0].stuck, j.old[0].waits = true, passes(j.err)
+			j.old[0].stuck, j.old[0].waits = true, disk.Passes(j.err)
 			return fmt.Errorf("index: %w", awayOnDisk(j.err))
 		}
 		at := slices.Index(x.all, j.old[0])
@@ -242,10 +243,12 @@ func (x *runs) work(wait bool) error {
 		if len(j.old) == 1 {
 			continue // it has its file now
 		}
+		var err error
 		for _, r := range j.old {
-			if err := x.discard(r); err != nil {
-				return err
-			}
+			err = errors.Join(err, x.discard(r))
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -299,6 +302,7 @@ func (x *runs) saved(r *run) (*run, error) {
 	return openRun(x.name(r), x.plan.String())
 }
 
+// discard gives up a run. A file that stays behind is removed by the next start.
 func (x *runs) discard(r *run) error {
 	name := x.name(r)
 	err := r.unmap()
@@ -306,7 +310,7 @@ func (x *runs) discard(r *run) error {
 		return err
 	}
 	if gone := x.files.Remove(name); !errors.Is(gone, os.ErrNotExist) { // one that could not be written, or was replaced
-		err = errors.Join(err, gone)
+		err = errors.Join(err, awayOnDisk(gone))
 	}
 	return err
 }

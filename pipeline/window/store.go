@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 )
 
 // Store keeps the event logs of all entities and folds them into features. It
@@ -105,6 +106,10 @@ type Item struct {
 	Values    []payment.Value // by slot; its capacity is reused
 	// Approximate names the values that are not exact.
 	Approximate []Approximation
+	// Earlier are the charges before its own that it may repeat, by event time:
+	// filled by Append, or else by Note, where a feature asks for them. The store
+	// makes new ones for each item.
+	Earlier []Earlier
 	// Of Peek. Stale tells that some value came from memory only. Without tells of
 	// each slot whether the value cannot be had, although the transaction names the
 	// entity; nil where all can. Other calls leave false and nil.
@@ -113,7 +118,14 @@ type Item struct {
 
 	number  uint64 // of its entry
 	known   bool   // it was in the logs before
+	asked   bool   // for Earlier
 	without []bool // the memory of Without
+}
+
+// begin makes an item ready to be appended.
+func (it *Item) begin(values, entities int) {
+	it.reset(values, entities)
+	it.Earlier, it.asked = nil, false
 }
 
 // reset makes an item ready to be filled.
@@ -153,7 +165,7 @@ type Mark struct {
 type OutcomeItem struct {
 	Outcome *payment.Outcome
 	Since   payment.Time // when it came: it waits for its transaction from then on
-	Known   bool         // its transaction was decided, even if no log holds it
+	Known   bool         // its transaction was refused: no log will ever hold it
 	Source  Source       // of its record, kept while it is parked
 
 	Status OutcomeStatus
@@ -217,7 +229,7 @@ type Options struct {
 	// SyncEvery is how often the journal is synced to the disk in the background.
 	SyncEvery time.Duration
 	// Files is where an embedded store writes; nil: the system's file system.
-	Files Files
+	Files disk.Files
 	// SegmentBytes is when the journal begins another file.
 	SegmentBytes int64
 	// OnHealth is called when the store goes away, and when it is back, never twice at
@@ -238,7 +250,7 @@ func (o *Options) fillDefaults() {
 	fill(&o.Keep, 90*24*time.Hour)
 	fill(&o.SyncEvery, 20*time.Millisecond)
 	if o.Files == nil {
-		o.Files = systemFiles{}
+		o.Files = disk.System{}
 	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 16 << 20

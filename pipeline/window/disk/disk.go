@@ -1,15 +1,15 @@
-package window
+// Package disk is what an embedded store asks of a file system where it changes
+// anything. It reads by the system's own calls.
+package disk
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 )
 
-// Files is what an embedded store asks of a file system where it changes anything;
-// it reads by the system's own calls. Names are whole paths. Options.Files replaces
-// the system's: by one that is full, broken, or loses what was not synced.
+// Files is a file system: that of the process, System, or one that is full, broken,
+// or loses what was not synced (disktest). Names are whole paths.
 type Files interface {
 	// Create makes an empty file, or empties the one that has this name.
 	Create(name string) (File, error)
@@ -33,14 +33,16 @@ type File interface {
 	Close() error
 }
 
-// systemFiles is the file system that the process has.
-type systemFiles struct{}
+// System is the file system that the process has.
+type System struct{}
 
-func (systemFiles) Create(name string) (File, error) {
+// Create implements Files.
+func (System) Create(name string) (File, error) {
 	return file(os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600))
 }
 
-func (systemFiles) Open(name string) (File, error) { return file(os.OpenFile(name, os.O_WRONLY, 0)) }
+// Open implements Files.
+func (System) Open(name string) (File, error) { return file(os.OpenFile(name, os.O_WRONLY, 0)) }
 
 // file keeps a nil pointer from becoming a File that is not nil.
 func file(f *os.File, err error) (File, error) {
@@ -50,10 +52,14 @@ func file(f *os.File, err error) (File, error) {
 	return f, nil
 }
 
-func (systemFiles) Rename(from, to string) error { return os.Rename(from, to) }
-func (systemFiles) Remove(name string) error     { return os.Remove(name) }
+// Rename implements Files.
+func (System) Rename(from, to string) error { return os.Rename(from, to) }
 
-func (systemFiles) SyncDir(dir string) error {
+// Remove implements Files.
+func (System) Remove(name string) error { return os.Remove(name) }
+
+// SyncDir implements Files.
+func (System) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -61,18 +67,10 @@ func (systemFiles) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// awayOnDisk makes an error of a file system one that says "later", where it may pass.
-func awayOnDisk(err error) error {
-	if passes(err) && !errors.Is(err, ErrAway) {
-		return fmt.Errorf("%w: %w", ErrAway, err)
-	}
-	return err
-}
-
-// passes tells whether an error of a file system may pass: it is full, the quota or
+// Passes tells whether an error of a file system may pass: it is full, the quota or
 // the limit of a file is reached, the disk does not write, or it was mounted anew
 // to be read only, as systems do after an error.
-func passes(err error) bool {
+func Passes(err error) bool {
 	for _, e := range [...]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS} {
 		if errors.Is(err, e) {
 			return true

@@ -1,0 +1,445 @@
+package pipeline_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-risk/sluice/pipeline"
+	"github.com/sluice-risk/sluice/pipeline/broker"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+)
+
+// heard is what somebody who waits for verdicts sees: every record of
+// risk.decisions, with the moment at which it could be read.
+type heard struct {
+	t    *testing.T
+	conn *broker.Conn
+
+	mu   sync.Mutex
+	of   map[string][]answered
+	n    int
+	grew chan struct{} // closed at the next record
+}
+
+// answered is one decision as it was heard.
+type answered struct {
+	payment.Decision
+	at        time.Time
+	partition int
+	offset    int64
+	text      string
+}
+
+// listen hears the decisions of some partitions from their beginning until the test ends.
+func (g *liveGate) listen(partitions ...int) *heard {
+	h := &heard{t: g.t, conn: g.conn, of: map[string][]answered{}, grew: make(chan struct{})}
+	ctx, stop := context.WithCancel(context.Background())
+	var listening sync.WaitGroup
+	for _, p := range partitions {
+		listening.Go(func() { h.follow(ctx, g.config.Topics.Decisions, p) })
+	}
+	g.t.Cleanup(func() { stop(); listening.Wait() })
+	return h
+}
+
+func (h *heard) follow(ctx context.Context, topic string, partition int) {
+	var buffer broker.FetchBuffer
+	for next := int64(0); ctx.Err() == nil; {
+		got, err := h.conn.Fetch(ctx, broker.FetchRequest{Topic: topic, Partition: partition, Offset: next}, &buffer)
+		at := time.Now()
+		if err != nil {
+			if ctx.Err() == nil {
+				h.t.Errorf("listen to %s/%d: %v", topic, partition, err)
+			}
+			return
+		}
+		for _, r := range got.Records {
+			a := answered{at: at, partition: partition, offset: r.Offset, text: string(r.Value)}
+			if err := json.Unmarshal(r.Value, &a.Decision); err != nil {
+				h.t.Errorf("%s/%d/%d: %v", topic, partition, r.Offset, err)
+				return
+			}
+			a.Evidence.Clear()
+			h.mu.Lock()
+			h.of[a.TransactionID] = append(h.of[a.TransactionID], a)
+			h.n++
+			h.mu.Unlock()
+		}
+		if len(got.Records) > 0 {
+			h.mu.Lock()
+			close(h.grew)
+			h.grew = make(chan struct{})
+			h.mu.Unlock()
+		}
+		next = got.Next
+	}
+}
+
+// until waits until something is true of what was heard.
+func (h *heard) until(within time.Duration, what string, done func(of map[string][]answered) bool) {
+	h.t.Helper()
+	timeout := time.After(within)
+	for {
+		h.mu.Lock()
+		ok, grew, n := done(h.of), h.grew, h.n
+		h.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-grew:
+		case <-timeout:
+			h.t.Fatalf("not within %v: %s; %d decisions were heard", within, what, n)
+		}
+	}
+}
+
+// decided waits for the first decision of each of some payments.
+func (h *heard) decided(ids ...string) {
+	h.t.Helper()
+	h.until(20*time.Second, fmt.Sprintf("the decisions of %d payments", len(ids)), func(of map[string][]answered) bool {
+		return !slices.ContainsFunc(ids, func(id string) bool { return len(of[id]) == 0 })
+	})
+}
+
+// get returns what was heard of a payment.
+func (h *heard) get(id string) []answered {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.of[id])
+}
+
+// share counts how many of some payments were heard of before their decide_by, how
+// many got a default, and how many came late without being marked. Those that were
+// under way while the test itself stood still are not counted.
+func (h *heard) share(ids []string, pulse *pulse) (s share) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		all := h.of[id]
+		if s.sent++; len(all) == 0 {
+			s.unanswered++
+			continue
+		}
+		first := all[0]
+		isDefault := first.Source == payment.SourceDefaultDeadline
+		if first.DecidedAt > first.DecideBy && !isDefault {
+			s.unmarked++
+		}
+		if pulse.stoodStill(first.EventTime.Std(), first.DecideBy.Std()) {
+			s.passed++
+			continue
+		}
+		if isDefault {
+			s.defaults++
+		}
+		if late := first.at.Sub(first.DecideBy.Std()); late > 0 {
+			s.late, s.worst = s.late+1, max(s.worst, late)
+		}
+		for _, what := range first.Degraded {
+			if s.degraded == nil {
+				s.degraded = map[string]int{}
+			}
+			s.degraded[what]++
+		}
+	}
+	return s
+}
+
+// share is how many of some payments were answered how.
+type share struct {
+	sent, unanswered int
+	passed           int // under way while the test stood still; not in those below
+	late, defaults   int
+	unmarked         int // of all: decided after decide_by, and not said to be a default
+	worst            time.Duration
+	degraded         map[string]int
+}
+
+// inTime is the share of those that count, in percent.
+func (s share) inTime() float64 {
+	counted := s.sent - s.passed - s.unanswered
+	return 100 * float64(counted-s.late) / float64(max(1, counted))
+}
+
+func (s share) String() string {
+	return fmt.Sprintf("%.2f %% of %d in time (the worst %v late; %d more while the machine stood still), %d defaults, degraded %v",
+		s.inTime(), s.sent-s.passed, s.worst.Round(time.Millisecond), s.passed, s.defaults, s.degraded)
+}
+
+// atLeast fails the test where fewer percent were answered in time.
+func (s share) atLeast(t *testing.T, percent float64) {
+	t.Helper()
+	if s.unanswered > 0 || s.inTime() < percent {
+		t.Errorf("of %d payments %d were not answered, and %.2f %% of the others in time; want %v %%", s.sent, s.unanswered, s.inTime(), percent)
+	}
+	if s.unmarked > 0 {
+		t.Errorf("%d verdicts were made after decide_by and are not marked as defaults", s.unmarked)
+	}
+}
+
+// pulse knows when the test's own process stood still, because the machine had no
+// time for it. Nobody can tell then who was late.
+type pulse struct {
+	mu   sync.Mutex
+	gaps [][2]time.Time
+}
+
+// longGap is how late a tick must be. Goroutines that compute leave each other room
+// after a quarter of it.
+const longGap = 40 * time.Millisecond
+
+func feelPulse(t *testing.T) *pulse {
+	p, ctx := &pulse{}, t.Context()
+	go func() {
+		const beat = 5 * time.Millisecond
+		tick := time.NewTicker(beat)
+		defer tick.Stop()
+		for last := time.Now(); ctx.Err() == nil; {
+			<-tick.C
+			now := time.Now()
+			if now.Sub(last) > longGap {
+				p.mu.Lock()
+				p.gaps = append(p.gaps, [2]time.Time{last, now})
+				p.mu.Unlock()
+			}
+			last = now
+		}
+	}()
+	return p
+}
+
+// stoodStill tells whether the test stood still at some time between two.
+func (p *pulse) stoodStill(from, to time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.gaps, func(gap [2]time.Time) bool { return gap[0].Before(to) && gap[1].After(from) })
+}
+
+// flow sends payments at a pace, in the background, until it is stopped.
+type flow struct {
+	stop func() []string // and the ids of what was sent
+}
+
+// flow sends payments of a partition, so many a second; change makes each from its number.
+func (g *liveGate) flow(partition, perSecond int, prefix string, change func(i int) []string) *flow {
+	ctx, cancel := context.WithCancel(context.Background())
+	var sent []string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		began := time.Now()
+		for ctx.Err() == nil {
+			<-tick.C
+			var some []broker.Message
+			for due := int(time.Since(began).Seconds() * float64(perSecond)); len(sent) < due; {
+				id := fmt.Sprint(prefix, len(sent))
+				var changes []string
+				if change != nil {
+					changes = change(len(sent))
+				}
+				some = append(some, broker.Message{Key: []byte("u-1"), Value: []byte(paid(id, changes...))})
+				sent = append(sent, id)
+			}
+			if len(some) == 0 {
+				continue
+			}
+			if err := g.conn.Produce(context.Background(), g.config.Topics.Transactions, partition, some); err != nil {
+				g.t.Error(err)
+				return
+			}
+		}
+	}()
+	f := &flow{}
+	f.stop = sync.OnceValue(func() []string { cancel(); <-done; return sent })
+	g.t.Cleanup(func() { f.stop() })
+	return f
+}
+
+// rulesIn writes a ruleset of these files.
+func rulesIn(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// lateRules give payments up to 500 CNY the default approve, and others hold; the
+// real verdict is block from 400 to 500 CNY, and approve else. So a default is
+// right below 400, and wrong from there on.
+func lateRules(t *testing.T) string {
+	return rulesIn(t, map[string]string{
+		"policy.yaml": "decide_within: {payment: 300ms}\nwhen_late: {payment: {approve_up_to: CNY(500), else: hold}}\n",
+		"features/payer.yaml": "features:\n  - {entity: payer, name: events, windows: [1h], value: count}\n" +
+			"  - {entity: payee, name: amount, windows: [1h], value: sum}\n",
+		"rules/dear.yaml": "rules:\n  - {id: dear, description: Dear ones, owner: test, when: 'amount >= CNY(400) and amount <= CNY(500)', verdict: block, reason: DEAR}\n",
+	})
+}
+
+// envNumber is a number from the environment, or another one.
+func envNumber(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// A partition is far behind: its payments are answered with defaults first, and
+// get their real verdict where it differs, once. A fresh payment on another
+// partition notices nothing of it.
+//
+// SLUICE_TEST_BACKLOG is the number of old payments, 100000 by default.
+func TestABacklogOnOnePartitionDelaysNobodyOnAnother(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some ten seconds")
+	}
+	settleBacklog(t, startLive(t, lateConfig(t)), envNumber(t, "SLUICE_TEST_BACKLOG", 100_000))
+}
+
+// The same where the backlog is longer than what the ledger has at hand: which
+// payments were given a default is read from the topic again.
+func TestABacklogLongerThanTheLedgerHasAtHandIsCorrected(t *testing.T) {
+	for _, store := range []string{"embedded", "redis"} {
+		t.Run(store, func(t *testing.T) {
+			g := startLive(t, func(c *pipeline.Config) {
+				lateConfig(t)(c)
+				if store == "redis" {
+					useRedis(t, c)
+				}
+			})
+			g.prepare = func(s *pipeline.Service) { s.Gate().Ledger.KeepAtHand(100) }
+			settleBacklog(t, g, 10_000)
+		})
+	}
+}
+
+func lateConfig(t *testing.T) func(*pipeline.Config) {
+	return func(c *pipeline.Config) { c.Rules, c.Evidence = lateRules(t), "none" }
+}
+
+// settleBacklog lets so many old payments wait on partition 0 while the gate is
+// stopped, starts it again, and sends fresh ones to partition 1 until all old ones
+// are settled.
+func settleBacklog(t *testing.T, g *liveGate, size int) {
+	t.Helper()
+	g.send(g.config.Topics.Transactions, 1, paid("first"))
+	g.decisions(1)
+	g.stop()
+	end := time.Now().Add(-10 * time.Minute)
+	amountOf := func(i int) int { return 30_000 + i%5*6_000 } // 300, 360, 420, 480, 540 CNY
+	for from := 0; from < size; from += 5000 {
+		var some []broker.Message
+		for i := from; i < min(from+5000, size); i++ {
+			at := end.Add(-time.Duration(size-i) * 2 * time.Millisecond)
+			some = append(some, broker.Message{Time: at.UnixMilli(), Value: fmt.Appendf(nil,
+				`{"v":1,"transaction_id":"o-%d","type":"payment","channel":"qr","event_time":%q,"amount":{"value":%d,"currency":"CNY"},"payer":{"account_id":"u-%d"},"payee":{"account_id":"m-%d"}}`,
+				i, at.UTC().Format(time.RFC3339Nano), amountOf(i), i%5000, i%300)})
+		}
+		if err := g.conn.Produce(g.within(time.Minute), g.config.Topics.Transactions, 0, some); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.start()
+	for !g.service.Ready() {
+		time.Sleep(time.Millisecond) // it tells nobody
+	}
+	began := time.Now()
+	h := g.listen(1)
+	pulse := feelPulse(t)
+	fresh := g.flow(1, 100, "f-", nil)
+	for g.committed(0) < int64(size) {
+		time.Sleep(20 * time.Millisecond) // Kafka tells nobody
+		if time.Since(began) > time.Minute+time.Duration(size)*200*time.Microsecond {
+			t.Fatalf("%d of %d old payments are committed after %v", g.committed(0), size, time.Since(began))
+		}
+	}
+	took := time.Since(began)
+	ids := fresh.stop()
+	h.decided(ids...)
+	s := h.share(ids, pulse)
+	t.Logf("%d old payments were settled in %v; fresh ones meanwhile: %v", size, took.Round(time.Millisecond), s)
+	s.atLeast(t, 99)
+
+	defaults, corrections, wrong := make([]int, size), make([]int, size), 0
+	if _, err := g.conn.ReadRange(g.within(time.Minute), g.config.Topics.Decisions, 0, 0, g.end(g.config.Topics.Decisions, 0), func(r broker.Record) error {
+		var d struct {
+			ID       string `json:"transaction_id"`
+			Revision int
+			Verdict  string
+			Source   string
+			Corrects string
+		}
+		if err := json.Unmarshal(r.Value, &d); err != nil {
+			return err
+		}
+		var i int
+		if _, err := fmt.Sscanf(d.ID, "o-%d", &i); err != nil {
+			return err
+		}
+		wantDefault, wantReal := "approve", "approve"
+		if amount := amountOf(i); amount > 50_000 {
+			wantDefault = "hold"
+		} else if amount >= 40_000 {
+			wantReal = "block"
+		}
+		switch {
+		case d.Revision == 1 && d.Source == "default_deadline" && d.Verdict == wantDefault && corrections[i] == 0:
+			defaults[i]++
+		case d.Revision == 2 && d.Source == "rules" && d.Corrects == "default_deadline" && d.Verdict == wantReal && wantReal != wantDefault && defaults[i] == 1:
+			corrections[i]++
+		default:
+			if wrong++; wrong < 10 {
+				t.Errorf("after %d defaults and %d corrections: %s", defaults[i], corrections[i], r.Value)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range size {
+		want := 0
+		if amountOf(i) >= 40_000 {
+			want = 1
+		}
+		if defaults[i] != 1 || corrections[i] != want {
+			if wrong++; wrong < 10 {
+				t.Errorf("payment %d of %d fen: %d defaults, %d corrections", i, amountOf(i), defaults[i], corrections[i])
+			}
+		}
+	}
+	if wrong > 0 {
+		t.Errorf("%d are wrong", wrong)
+	}
+}
+
+// end is the end of a partition.
+func (g *liveGate) end(topic string, partition int) int64 {
+	g.t.Helper()
+	_, end, err := g.conn.Offsets(g.within(10*time.Second), topic, partition)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return end
+}
