@@ -221,26 +221,6 @@ func (s *holdShift) settledUpTo(topic string, partition int) (next int64, ok boo
 	return next, next >= 0
 }
 
-// commits are what may be committed of the reviews that were assigned to this
-// member, where that has moved.
-func (s *holdShift) commits() (all []broker.Commit) {
-	for _, l := range s.readers {
-		if next := l.settled.Load(); l.judges && l.topic == s.topics.Reviews && next >= 0 && next != l.committed.Load() {
-			all = append(all, broker.Commit{Topic: l.topic, Partition: l.partition, Offset: next})
-		}
-	}
-	return all
-}
-
-// committed notes that commits are made; those of other topics are passed over.
-func (s *holdShift) committed(all []broker.Commit) {
-	for _, c := range all {
-		if l := s.reader(c.Topic, c.Partition); l != nil {
-			l.committed.Store(c.Offset)
-		}
-	}
-}
-
 // revise makes the next revisions of a partition, and counts those that end a hold.
 func (s *holdShift) revise(ctx context.Context, partition int32, next func() []*payment.Decision) error {
 	var made []*payment.Decision
