@@ -40,6 +40,10 @@ type reviser interface {
 	// anything else is. None is fine. next may be called again where two members
 	// claim one revision; an error says that nothing is known of what was published.
 	Revise(ctx context.Context, partition int32, next func() []*payment.Decision) error
+	// Pending tells that the real verdicts of defaults in a partition are being
+	// made: its holds do not expire so long. A backlog that is older than a hold
+	// lasts would be blocked else before anybody has looked at it.
+	Pending(partition int32) bool
 }
 
 // HoldsConfig says when the queue of holds needs somebody.
