@@ -225,6 +225,9 @@ func (p *pulse) stoodStill(from, to time.Time) bool {
 	return slices.ContainsFunc(p.gaps, func(gap [2]time.Time) bool { return gap[0].Before(to) && gap[1].After(from) })
 }
 
+// decideWithin is the deadline of the payments of a flow.
+const decideWithin = 300 * time.Millisecond
+
 // flow sends payments at a pace, in the background, until it is stopped.
 type flow struct {
 	stop func() []string // and the ids of what was sent
@@ -245,9 +248,9 @@ func (g *liveGate) flow(partition, perSecond int, prefix string, change func(i i
 			var some []broker.Message
 			for due := int(time.Since(began).Seconds() * float64(perSecond)); len(sent) < due; {
 				id := fmt.Sprint(prefix, len(sent))
-				var changes []string
+				changes := []string{`"amount":`, fmt.Sprintf(`"decide_by":%q,"order_id":%q,"amount":`, time.Now().Add(decideWithin).UTC().Format(time.RFC3339Nano), id)}
 				if change != nil {
-					changes = change(len(sent))
+					changes = append(changes, change(len(sent))...)
 				}
 				some = append(some, broker.Message{Key: []byte("u-1"), Value: []byte(paid(id, changes...))})
 				sent = append(sent, id)
@@ -329,8 +332,8 @@ func TestABacklogLongerThanTheLedgerHasAtHandIsCorrected(t *testing.T) {
 					useRedis(t, c)
 				}
 			})
-			g.prepare = func(s *pipeline.Service) { s.Gate().Ledger.KeepAtHand(100) }
-			settleBacklog(t, g, 10_000)
+			g.prepare = func(s *pipeline.Service) { s.Gate().Ledger.KeepAtHand(5000) } // more than what is in flight
+			settleBacklog(t, g, 30_000)
 		})
 	}
 }
@@ -354,8 +357,8 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 		for i := from; i < min(from+5000, size); i++ {
 			at := end.Add(-time.Duration(size-i) * 2 * time.Millisecond)
 			some = append(some, broker.Message{Time: at.UnixMilli(), Value: fmt.Appendf(nil,
-				`{"v":1,"transaction_id":"o-%d","type":"payment","channel":"qr","event_time":%q,"amount":{"value":%d,"currency":"CNY"},"payer":{"account_id":"u-%d"},"payee":{"account_id":"m-%d"}}`,
-				i, at.UTC().Format(time.RFC3339Nano), amountOf(i), i%5000, i%300)})
+				`{"v":1,"transaction_id":"o-%d","type":"payment","channel":"qr","event_time":%q,"amount":{"value":%d,"currency":"CNY"},"order_id":"o-%d","payer":{"account_id":"u-%d"},"payee":{"account_id":"m-%d"}}`,
+				i, at.UTC().Format(time.RFC3339Nano), amountOf(i), i, i%5000, i%300)})
 		}
 		if err := g.conn.Produce(g.within(time.Minute), g.config.Topics.Transactions, 0, some); err != nil {
 			t.Fatal(err)
