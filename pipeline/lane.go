@@ -125,9 +125,7 @@ func (l *lane) settled(f *flight) {
 	}
 	l.cursor.settle(f.span, b.deferred, !b.unanswered, l.gate.Store.Written())
 	l.gate.Metrics.setLag(l.topics.Transactions, l.partition, f.highWater-f.span.next)
-	if b.deferred {
-		l.folder.nudge()
-	}
+	l.folder.nudge() // it may have waited for this one
 	l.mu.Lock()
 	l.watch.remove(f)
 	l.mu.Unlock()
