@@ -390,7 +390,15 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 	t.Logf("%d old payments were settled in %v; fresh ones meanwhile: %v", size, took.Round(time.Millisecond), s)
 	s.atLeast(t, 99)
 
-	defaults, corrections, wrong := make([]int, size), make([]int, size), 0
+	g.checkBacklog(size, amountOf)
+}
+
+// checkBacklog holds what was said of old payments against what must be said of them.
+func (g *liveGate) checkBacklog(size int, amountOf func(i int) int) {
+	t := g.t
+	t.Helper()
+	first := make([]string, size)
+	defaults, corrections, wrong, repeats := make([]int, size), make([]int, size), 0, 0
 	if _, err := g.conn.ReadRange(g.within(time.Minute), g.config.Topics.Decisions, 0, 0, g.end(g.config.Topics.Decisions, 0), func(r broker.Record) error {
 		var d struct {
 			ID       string `json:"transaction_id"`
@@ -413,8 +421,11 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 			wantReal = "block"
 		}
 		switch {
+		case d.Revision == 1 && defaults[i] == 1 && string(r.Value) == first[i]:
+			repeats++
 		case d.Revision == 1 && d.Source == "default_deadline" && d.Verdict == wantDefault && corrections[i] == 0:
 			defaults[i]++
+			first[i] = string(r.Value)
 		case d.Revision == 2 && d.Source == "rules" && d.Corrects == "default_deadline" && d.Verdict == wantReal && wantReal != wantDefault && defaults[i] == 1:
 			corrections[i]++
 		default:
@@ -439,6 +450,13 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 	}
 	if wrong > 0 {
 		t.Errorf("%d are wrong", wrong)
+	}
+	generations, away := g.gathered("sluice_group_generations_total{}"), g.gathered("sluice_breaker_open_total{}")
+	if repeats > 0 {
+		t.Logf("%d defaults were said again, with the same bytes, in %v generations; the store was away %v times", repeats, generations, away)
+	}
+	if repeats > 0 && generations == 1 && away == 0 {
+		t.Error("nothing had happened that makes a gate say something again")
 	}
 }
 
