@@ -105,11 +105,14 @@ func (c *cursor) join() {
 	c.spans = out
 }
 
-// unfolded returns the first span that the folder is to read again.
+// unfolded returns the first span that the folder is to read again. One behind a
+// span that is in flight must wait for it: were it folded first, its partition would
+// be as far as that one, and then be set back when the other is left to the folder
+// as well, and partitions would wait for each other for ever.
 func (c *cursor) unfolded() (s span, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.IndexFunc(c.spans, func(s span) bool { return s.state == unfolded }); i >= 0 {
+	if i := slices.IndexFunc(c.spans, func(s span) bool { return s.state != folded }); i >= 0 && c.spans[i].state == unfolded {
 		return c.spans[i], true
 	}
 	return span{}, false
@@ -177,8 +180,9 @@ func (c *cursor) idle() bool {
 
 // whole tells whether nothing is left to the folder.
 func (c *cursor) whole() bool {
-	_, left := c.unfolded()
-	return !left
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(c.spans, func(s span) bool { return s.state == unfolded })
 }
 
 // behind counts the records that are answered, or being answered, and not folded.

@@ -109,6 +109,21 @@ func TestCommittedNeverPassesWhatIsNotFolded(t *testing.T) {
 	}
 }
 
+// The folder takes records in their order, also where the front is still at those
+// before: its partition is as far as what it has folded.
+func TestTheFolderWaitsForWhatIsInFlightBefore(t *testing.T) {
+	c := newCursor(0, 0)
+	first, second := c.begin(10, 0), c.begin(20, 0)
+	c.settle(second, true, true, 1)
+	if s, ok := c.unfolded(); ok || c.whole() {
+		t.Fatalf("%+v is folded before what stands before it; whole: %v", s, c.whole())
+	}
+	c.settle(first, true, true, 1)
+	if s, ok := c.unfolded(); !ok || s.from != 0 || s.next != 20 {
+		t.Fatalf("left to the folder: %+v, %v", s, ok)
+	}
+}
+
 // When a store has lost something, what was committed is folded once more, and
 // the offset goes back.
 func TestWhatAStoreHasLostIsFoldedAgain(t *testing.T) {

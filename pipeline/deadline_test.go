@@ -7,15 +7,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline"
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // heard is what somebody who waits for verdicts sees: every record of
@@ -225,6 +230,9 @@ func (p *pulse) stoodStill(from, to time.Time) bool {
 	return slices.ContainsFunc(p.gaps, func(gap [2]time.Time) bool { return gap[0].Before(to) && gap[1].After(from) })
 }
 
+// decideWithin is the deadline of the payments of a flow.
+const decideWithin = 300 * time.Millisecond
+
 // flow sends payments at a pace, in the background, until it is stopped.
 type flow struct {
 	stop func() []string // and the ids of what was sent
@@ -245,9 +253,9 @@ func (g *liveGate) flow(partition, perSecond int, prefix string, change func(i i
 			var some []broker.Message
 			for due := int(time.Since(began).Seconds() * float64(perSecond)); len(sent) < due; {
 				id := fmt.Sprint(prefix, len(sent))
-				var changes []string
+				changes := []string{`"amount":`, fmt.Sprintf(`"decide_by":%q,"order_id":%q,"amount":`, time.Now().Add(decideWithin).UTC().Format(time.RFC3339Nano), id)}
 				if change != nil {
-					changes = change(len(sent))
+					changes = append(changes, change(len(sent))...)
 				}
 				some = append(some, broker.Message{Key: []byte("u-1"), Value: []byte(paid(id, changes...))})
 				sent = append(sent, id)
@@ -329,8 +337,8 @@ func TestABacklogLongerThanTheLedgerHasAtHandIsCorrected(t *testing.T) {
 					useRedis(t, c)
 				}
 			})
-			g.prepare = func(s *pipeline.Service) { s.Gate().Ledger.KeepAtHand(100) }
-			settleBacklog(t, g, 10_000)
+			g.prepare = func(s *pipeline.Service) { s.Gate().Ledger.KeepAtHand(5000) } // more than what is in flight
+			settleBacklog(t, g, 30_000)
 		})
 	}
 }
@@ -344,7 +352,7 @@ func lateConfig(t *testing.T) func(*pipeline.Config) {
 // are settled.
 func settleBacklog(t *testing.T, g *liveGate, size int) {
 	t.Helper()
-	g.send(g.config.Topics.Transactions, 1, paid("first"))
+	g.send(g.config.Topics.Transactions, 1, paid("first", "1250", "1"))
 	g.decisions(1)
 	g.stop()
 	end := time.Now().Add(-10 * time.Minute)
@@ -354,8 +362,8 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 		for i := from; i < min(from+5000, size); i++ {
 			at := end.Add(-time.Duration(size-i) * 2 * time.Millisecond)
 			some = append(some, broker.Message{Time: at.UnixMilli(), Value: fmt.Appendf(nil,
-				`{"v":1,"transaction_id":"o-%d","type":"payment","channel":"qr","event_time":%q,"amount":{"value":%d,"currency":"CNY"},"payer":{"account_id":"u-%d"},"payee":{"account_id":"m-%d"}}`,
-				i, at.UTC().Format(time.RFC3339Nano), amountOf(i), i%5000, i%300)})
+				`{"v":1,"transaction_id":"o-%d","type":"payment","channel":"qr","event_time":%q,"amount":{"value":%d,"currency":"CNY"},"order_id":"o-%d","payer":{"account_id":"u-%d"},"payee":{"account_id":"m-%d"}}`,
+				i, at.UTC().Format(time.RFC3339Nano), amountOf(i), i, i%5000, i%300)})
 		}
 		if err := g.conn.Produce(g.within(time.Minute), g.config.Topics.Transactions, 0, some); err != nil {
 			t.Fatal(err)
@@ -382,7 +390,15 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 	t.Logf("%d old payments were settled in %v; fresh ones meanwhile: %v", size, took.Round(time.Millisecond), s)
 	s.atLeast(t, 99)
 
-	defaults, corrections, wrong := make([]int, size), make([]int, size), 0
+	g.checkBacklog(size, amountOf)
+}
+
+// checkBacklog holds what was said of old payments against what must be said of them.
+func (g *liveGate) checkBacklog(size int, amountOf func(i int) int) {
+	t := g.t
+	t.Helper()
+	first := make([]string, size)
+	defaults, corrections, wrong, repeats := make([]int, size), make([]int, size), 0, 0
 	if _, err := g.conn.ReadRange(g.within(time.Minute), g.config.Topics.Decisions, 0, 0, g.end(g.config.Topics.Decisions, 0), func(r broker.Record) error {
 		var d struct {
 			ID       string `json:"transaction_id"`
@@ -405,8 +421,11 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 			wantReal = "block"
 		}
 		switch {
+		case d.Revision == 1 && defaults[i] == 1 && string(r.Value) == first[i]:
+			repeats++
 		case d.Revision == 1 && d.Source == "default_deadline" && d.Verdict == wantDefault && corrections[i] == 0:
 			defaults[i]++
+			first[i] = string(r.Value)
 		case d.Revision == 2 && d.Source == "rules" && d.Corrects == "default_deadline" && d.Verdict == wantReal && wantReal != wantDefault && defaults[i] == 1:
 			corrections[i]++
 		default:
@@ -432,6 +451,13 @@ func settleBacklog(t *testing.T, g *liveGate, size int) {
 	if wrong > 0 {
 		t.Errorf("%d are wrong", wrong)
 	}
+	generations, away := g.gathered("sluice_group_generations_total{}"), g.gathered("sluice_breaker_open_total{}")
+	if repeats > 0 {
+		t.Logf("%d defaults were said again, with the same bytes, in %v generations; the store was away %v times", repeats, generations, away)
+	}
+	if repeats > 0 && generations == 1 && away == 0 {
+		t.Error("nothing had happened that makes a gate say something again")
+	}
 }
 
 // end is the end of a partition.
@@ -442,4 +468,254 @@ func (g *liveGate) end(topic string, partition int) int64 {
 		g.t.Fatal(err)
 	}
 	return end
+}
+
+// slowRules take some hundred milliseconds for a payment on the web, and no time
+// for others.
+func slowRules(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("rules:\n")
+	for i := range 2000 {
+		fmt.Fprintf(&b, "  - {id: slow-%d, description: Slow, owner: test, applies_to: {channel: [web]}, when: 'attributes.note matches \"^(a|ab|abc.{1,9}x)*(b|bc|c[a-z]*%dy)*Z$\"', verdict: hold, reason: SLOW}\n", i, i)
+	}
+	return rulesIn(t, map[string]string{
+		"policy.yaml":        "decide_within: {payment: 300ms}\nwhen_late: {payment: {approve_up_to: CNY(500), else: hold}}\n",
+		"features/all.yaml":  "features:\n  - {entity: payer, name: events, windows: [1h], value: count}\n",
+		"rules/slow.yaml":    b.String(),
+		"rules/counted.yaml": "rules:\n  - {id: many, description: Many, owner: test, when: 'payer.events_1h >= 1000000', verdict: block, reason: MANY}\n",
+	})
+}
+
+// onTheWeb makes a payment one that slow rules look at.
+func onTheWeb() []string {
+	return []string{`"channel":"qr"`, `"channel":"web"`, `"amount":`, `"attributes":{"note":"` + strings.Repeat("abcabcab", 120) + `!"},"amount":`}
+}
+
+// Rules that take longer than the payments come: each payment gets its default in
+// time, or its verdict; the partition beside it notices nothing; and when nothing
+// more comes, each payment is counted.
+func TestSlowRulesHoldUpNobodysAnswer(t *testing.T) {
+	// Rules that compute keep whole processors, and on a busy machine the system gives
+	// these to others for long.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	g := startLive(t, func(c *pipeline.Config) { c.Rules, c.Evidence = slowRules(t), "none" })
+	g.send(g.config.Topics.Transactions, 0, paid("first-0", append(onTheWeb(), "1250", "1")...))
+	g.send(g.config.Topics.Transactions, 1, paid("first-1", "1250", "1"))
+	g.decisions(2)
+	g.commits(0, 1)
+	h, pulse := g.listen(0, 1), feelPulse(t)
+	slow := g.flow(0, 25, "s-", func(int) []string { return onTheWeb() })
+	quick := g.flow(1, 50, "q-", nil)
+	h.until(60*time.Second, "75 payments on the web", func(of map[string][]answered) bool { return len(of["s-74"]) > 0 })
+	slowIDs, quickIDs := slow.stop(), quick.stop()
+	h.decided(append(slices.Clone(slowIDs), quickIDs...)...)
+	s, q := h.share(slowIDs, pulse), h.share(quickIDs, pulse)
+	t.Logf("a micro-batch takes %v; slow: %v; beside them: %v", g.meanDecide(), s, q)
+	s.atLeast(t, 99)
+	q.atLeast(t, 99)
+	if all := g.gathered("sluice_defaults_total{cause=rules}") + g.gathered("sluice_defaults_total{cause=lane}"); int(all) < len(slowIDs)/2 {
+		t.Errorf("%v payments were given a default because rules are slow; the test proves little", all)
+	}
+	g.commits(0, int64(len(slowIDs)+1))
+	g.send(g.config.Topics.Transactions, 1, paid("last"))
+	h.decided("last")
+	for _, id := range slowIDs {
+		if all := h.get(id); len(all) != 1 {
+			t.Errorf("%s has %d decisions, and its default was right: %s", id, len(all), all[len(all)-1].text)
+		}
+	}
+}
+
+// The broker takes payments and refuses for a second what the gate says. Nobody can
+// be answered meanwhile; then all are, those whose time was up with a default or
+// with a verdict that was made in time, and from then on all in time.
+func TestABrokerThatRefusesForASecondDelaysNoLonger(t *testing.T) {
+	var refusing atomic.Bool
+	topics := pipeline.DefaultConfig().Topics
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	cluster.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		req := r.(*kmsg.ProduceRequest)
+		if !refusing.Load() || req.Topics[0].Topic != topics.Decisions {
+			return nil, nil, false
+		}
+		return refuseProduce(req), nil, true
+	})
+	g := startLiveOn(t, cluster.ListenAddrs()[0], lateConfig(t))
+	g.send(topics.Transactions, 0, paid("first", "1250", "1"))
+	h, pulse := g.listen(0), feelPulse(t)
+	h.decided("first")
+	before := g.flow(0, 100, "b-", nil)
+	h.until(20*time.Second, "payments before", func(of map[string][]answered) bool { return len(of["b-50"]) > 0 })
+	refusing.Store(true)
+	time.Sleep(time.Second) // what the broker refuses is the passing of time
+	refusing.Store(false)
+	ids := before.stop()
+	h.decided(ids...)
+	s := h.share(ids, pulse)
+	t.Logf("while it refused: %v", s)
+	if s.unmarked > 0 || s.defaults == 0 {
+		t.Errorf("%d verdicts were made after decide_by and are no defaults; %d are", s.unmarked, s.defaults)
+	}
+	if s.worst > 5*time.Second {
+		t.Errorf("the worst came %v late", s.worst)
+	}
+	after := g.flow(0, 100, "a-", nil)
+	h.until(20*time.Second, "payments after", func(of map[string][]answered) bool { return len(of["a-100"]) > 0 })
+	ids = after.stop()
+	h.decided(ids...)
+	s = h.share(ids, pulse)
+	t.Logf("after it: %v", s)
+	s.atLeast(t, 99)
+}
+
+// What a payment gets whose time is up is in the policy: by amount, and by what the
+// caller can do. The real verdict follows as the next revision where it is another
+// one; and one that comes again, in whichever partition, gets the same bytes.
+func TestADefaultIsWhatThePolicySaysAndIsCorrectedOnce(t *testing.T) {
+	g := startLive(t, lateConfig(t))
+	tooLate := func(id string, fen int, more string) string {
+		at := time.Now().Add(-5 * time.Second).UTC()
+		return fmt.Sprintf(`{"v":1,"transaction_id":%q,"type":"payment","channel":"transit","event_time":%q,"decide_by":%q,"order_id":%q,"amount":{"value":%d,"currency":"CNY"},"payer":{"account_id":"u-1"},"payee":{"account_id":"m-1"}%s}`,
+			id, at.Format(time.RFC3339Nano), at.Add(300*time.Millisecond).Format(time.RFC3339Nano), id, fen, more)
+	}
+	const onlyYes = `,"accepts":[]`
+	want := map[string][]string{}
+	var records []string
+	for _, c := range []struct {
+		id   string
+		fen  int
+		more string
+		want []string
+	}{
+		{"up to the ceiling, fine", 30_000, "", []string{"approve default_deadline"}},
+		{"up to the ceiling, bad", 45_000, "", []string{"approve default_deadline", "block rules corrects default_deadline"}},
+		{"above the ceiling, fine", 50_001, "", []string{"hold default_deadline", "approve rules corrects default_deadline"}},
+		{"above the ceiling, for a turnstile", 60_000, onlyYes, []string{"approve default_deadline"}},
+		{"above the ceiling, for a shop", 60_000, onlyYes, []string{"block default_deadline", "approve rules corrects default_deadline"}},
+	} {
+		r := tooLate(c.id, c.fen, c.more)
+		if c.id == "above the ceiling, for a shop" {
+			r = strings.Replace(r, `"transit"`, `"web"`, 1)
+		}
+		records, want[c.id] = append(records, r), c.want
+	}
+	h := g.listen(0, 1)
+	g.send(g.config.Topics.Transactions, 0, records...)
+	g.commits(0, int64(len(records)))
+	g.send(g.config.Topics.Transactions, 0, records...)
+	g.send(g.config.Topics.Transactions, 1, records...)
+	g.send(g.config.Topics.Transactions, 0, paid("end-0"))
+	g.send(g.config.Topics.Transactions, 1, paid("end-1"))
+	h.decided("end-0", "end-1")
+	g.commits(0, int64(2*len(records)+1))
+	g.commits(1, int64(len(records)+1))
+	for id, want := range want {
+		var got []string
+		first := ""
+		for _, a := range h.get(id) {
+			switch {
+			case a.Revision == 1 && first == "":
+				first = a.text
+			case a.Revision == 1 && a.text != first:
+				t.Errorf("%s: two first revisions differ:\n%s\n%s", id, first, a.text)
+			}
+			if a.Revision == 1 && len(got) > 0 {
+				continue
+			}
+			words := fmt.Sprint(a.Verdict, " ", a.Source)
+			if a.Corrects != "" {
+				words += " corrects " + string(a.Corrects)
+			}
+			if got = append(got, words); a.Revision != len(got) {
+				t.Errorf("%s: revision %d is the %dth", id, a.Revision, len(got))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
+	}
+}
+
+// One payment comes in two partitions while the lanes of both are held up by slow
+// rules: what is said of it first is said once, in whatever partition it is heard.
+func TestAPaymentInTwoStuckLanesHasOneDefault(t *testing.T) {
+	g := startLive(t, func(c *pipeline.Config) { c.Rules, c.Evidence = slowRules(t), "none" })
+	g.send(g.config.Topics.Transactions, 0, paid("first", "1250", "1"))
+	h := g.listen(0, 1)
+	h.decided("first")
+	var ids, records []string
+	for i := range 8 {
+		id := fmt.Sprint("t-", i)
+		ids, records = append(ids, id), append(records, paid(id, append(onTheWeb(), `"amount":`, `"order_id":"`+id+`","amount":`)...))
+	}
+	g.send(g.config.Topics.Transactions, 0, records...)
+	g.send(g.config.Topics.Transactions, 1, records...)
+	h.until(60*time.Second, "every payment in both partitions", func(of map[string][]answered) bool {
+		return !slices.ContainsFunc(ids, func(id string) bool {
+			var in [2]bool
+			for _, a := range of[id] {
+				in[a.partition] = true
+			}
+			return !in[0] || !in[1]
+		})
+	})
+	defaults := 0
+	for _, id := range ids {
+		all := h.get(id)
+		for _, a := range all {
+			if a.Revision == 1 && a.text != all[0].text {
+				t.Errorf("two first revisions of %s differ:\n%s\n%s", id, all[0].text, a.text)
+			}
+		}
+		if all[0].Source == payment.SourceDefaultDeadline {
+			defaults++
+		}
+	}
+	if defaults == 0 {
+		t.Error("no payment was given a default; the test proves nothing")
+	}
+}
+
+// meanDecide is how long micro-batches take on average.
+func (g *liveGate) meanDecide() time.Duration {
+	g.t.Helper()
+	families, err := g.metrics.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "sluice_decide_seconds" {
+			h := f.Metric[0].GetHistogram()
+			return time.Duration(h.GetSampleSum() / float64(max(1, h.GetSampleCount())) * 1e9).Round(time.Millisecond)
+		}
+	}
+	return 0
+}
+
+// gathered is a metric of the present run by name and labels, as
+// sluice_defaults_total{cause=rules}.
+func (g *liveGate) gathered(name string) float64 {
+	g.t.Helper()
+	families, err := g.metrics.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, metric := range f.Metric {
+			var labels []string
+			for _, l := range metric.Label {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			if f.GetName()+"{"+strings.Join(labels, ",")+"}" == name {
+				return metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+			}
+		}
+	}
+	g.t.Fatalf("there is no metric %s", name)
+	return 0
 }

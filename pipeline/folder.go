@@ -106,7 +106,9 @@ func (l *lane) foldSome(ctx, drain context.Context) (again bool, err error) {
 	}
 	s, ok := l.cursor.unfolded()
 	if !ok {
-		l.pace.healed(l.partition)
+		if l.cursor.whole() {
+			l.pace.healed(l.partition)
+		}
 		return false, nil
 	}
 	return true, l.foldSpan(ctx, drain, s)

@@ -46,6 +46,7 @@ type progress struct {
 	noted    payment.Time // everything before it is in the logs
 	caughtUp bool
 	deferred bool // its folder is at work: what the front says does not count
+	folding  bool // and has noted something
 	untold   bool // the other members do not know
 }
 
@@ -95,26 +96,40 @@ func (p *pace) noted(partition int, t payment.Time, caughtUp bool) {
 }
 
 // deferTo says that something is left to the folder of a partition, with event
-// times from one on.
+// times from one on. Once the folder has begun, it alone says how far it is: an
+// older payment that comes later in the partition must not set it back while it
+// waits for the others, who would then wait for it.
 func (p *pace) deferTo(partition int, t payment.Time) {
 	p.set(partition, func(l *progress) {
 		if !l.deferred {
 			l.noted = t
 		}
-		l.noted, l.caughtUp, l.deferred = min(l.noted, t), false, true
+		if !l.folding {
+			l.noted = min(l.noted, t)
+		}
+		l.caughtUp, l.deferred = false, true
 	})
 }
 
-// folded says that the folder of a partition has noted everything before a time.
+// isDeferred tells whether something is left to the folder of a partition.
+func (p *pace) isDeferred(partition int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.local[partition]
+	return l != nil && l.deferred
+}
+
+// folded says that the folder of a partition has noted everything before a time,
+// and goes on.
 func (p *pace) folded(partition int, t payment.Time) {
-	p.set(partition, func(l *progress) { l.noted = t })
+	p.set(partition, func(l *progress) { l.noted, l.caughtUp, l.deferred, l.folding = t, false, true, true })
 }
 
 // healed says that nothing is left to the folder of a partition.
 func (p *pace) healed(partition int) {
 	p.set(partition, func(l *progress) {
 		if l.deferred {
-			l.noted, l.caughtUp, l.deferred = farAhead, true, false
+			l.noted, l.caughtUp, l.deferred, l.folding = farAhead, true, false, false
 		}
 	})
 }

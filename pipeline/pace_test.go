@@ -58,3 +58,23 @@ func TestAPartitionIsAsFarAsItsFolder(t *testing.T) {
 		t.Fatal("a partition whose folder has nothing left holds up another one")
 	}
 }
+
+// Two folders wait for each other's slices. An older payment that comes later in a
+// partition, as they do, must not set one back: both would wait for ever.
+func TestAnOlderPaymentBehindAYoungerOneStopsNoFolder(t *testing.T) {
+	p := newPace(2, &WindowConfig{Slice: time.Second, Behind: time.Minute}, time.Minute, func() payment.Time { return 1000 * 1e9 }, nil)
+	p.join(0)
+	p.join(1)
+	p.deferTo(0, 8)
+	p.deferTo(1, 9)
+	p.folded(0, 10) // and waits until partition 1 is there
+	p.folded(1, 9)  // and waits until partition 0 is there
+	p.deferTo(0, 5)
+	if !p.reached(1, 9) {
+		t.Error("the folder of partition 1 waits for one that waits for it")
+	}
+	p.folded(1, 12)
+	if !p.reached(0, 10) {
+		t.Error("the folder of partition 0 is not let go")
+	}
+}

@@ -21,6 +21,7 @@ import (
 type remembered struct {
 	from   int64 // of records: behind it the folder has not been yet
 	next   int64 // of decisions: the first that was not read
+	near   int64 // of decisions: about there the folder is
 	lead   int   // decisions that were read, less payments that were looked for
 	latest map[window.TxHash]window.Mark
 	before map[window.TxHash]window.Mark // as many, read earlier
@@ -55,14 +56,18 @@ func (r *remembered) put(m window.Mark) {
 	}
 }
 
-// missing counts the payments of a batch of which nothing is known.
-func (r *remembered) missing(index *ledger.Index, b *Batch) (n int) {
+// missing counts the payments of a batch of which nothing is known. Those that are
+// known tell where in the decisions the folder is.
+func (r *remembered) missing(index *ledger.Index, b *Batch, partition int) (n int) {
 	for i := range b.answers {
 		a := &b.answers[i]
 		if !a.usable {
 			continue
 		}
-		_, known := index.AtHand(a.hash)
+		m, known := index.AtHand(a.hash)
+		if known && m.Default && int(m.Partition) == partition {
+			r.near = max(r.near, m.Offset)
+		}
 		_, read := r.latest[a.hash]
 		_, readBefore := r.before[a.hash]
 		if !known && !read && !readBefore {
@@ -76,15 +81,15 @@ func (r *remembered) missing(index *ledger.Index, b *Batch) (n int) {
 func (l *lane) remember(ctx context.Context, b *Batch, s span) error {
 	r, index := &l.folder.remembered, l.gate.Ledger
 	if s.from < r.from { // set back: see cursor.reopen
-		r.next, r.lead = s.decisions, 0
+		r.next, r.near, r.lead = s.decisions, 0, 0
 	}
-	r.from = s.from
-	missing := r.missing(index, b)
+	r.from, r.lead = s.from, max(0, r.lead-len(b.answers))
+	missing := r.missing(index, b, l.partition)
 	if missing == 0 {
 		return nil
 	}
-	if r.next < s.decisions {
-		r.next, r.lead = s.decisions, 0
+	if from := max(s.decisions, r.near-mostLead/2); r.next < from {
+		r.next, r.lead = from, 0
 	}
 	for missing > 0 && r.next < l.end.Load() && r.lead < mostLead {
 		got, err := l.conn.Fetch(ctx, broker.FetchRequest{Topic: l.topics.Decisions, Partition: l.partition, Offset: r.next}, &r.buffer)
@@ -104,8 +109,7 @@ func (l *lane) remember(ctx context.Context, b *Batch, s span) error {
 		}
 		r.next = got.Next
 		r.lead += len(got.Records)
-		missing = r.missing(index, b)
+		missing = r.missing(index, b, l.partition)
 	}
-	r.lead = max(0, r.lead-len(b.answers))
 	return nil
 }

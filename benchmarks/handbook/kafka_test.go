@@ -271,6 +271,7 @@ func (g *gate) countOutcomes() (counted, others int) {
 		}
 		for _, m := range f.GetMetric() {
 			n := int(math.Round(m.GetCounter().GetValue()))
+
 			if m.GetLabel()[0].GetValue() == "counted" {
 				counted += n
 			} else {

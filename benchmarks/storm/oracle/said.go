@@ -146,7 +146,7 @@ func (a *audit) stand(x *transaction, number int, d said) (first bool, err error
 
 // answered takes the first record of a revision 1.
 func (a *audit) answered(x *transaction, d said) {
-	x.answered, x.decideBy = d.record.Time, d.time("decide_by")
+	x.answered = d.record.Time
 	if len(x.contents) > 1 {
 		a.chosen(x, d)
 	}
@@ -158,6 +158,9 @@ func (a *audit) answered(x *transaction, d said) {
 	a.report.Sources[source]++
 	if degraded != "" {
 		a.report.Degraded[degraded]++
+	}
+	if x.invalid {
+		x.decideBy = 0
 	}
 	a.report.Answers = append(a.report.Answers, Answer{Transaction: x.id, Source: source, Degraded: degraded, DecideBy: x.decideBy})
 }
