@@ -178,6 +178,7 @@ func TestPaymentsThatComeTwiceAreCountedByKind(t *testing.T) {
 				c.Rules = duplicateRules(t, "decide_within: {payment: 10s}\n")
 				if store == "redis" {
 					useRedis(t, c)
+					c.Redis.Timeout = 10 * time.Second
 				}
 			})
 			order := []string{`"v":1`, `"order_id":"o-1"`}
@@ -237,6 +238,7 @@ func TestOfTwoChargesAtTheSameInstantExactlyOneIsApproved(t *testing.T) {
 				config.Rules = duplicateRules(t, "decide_within: {payment: 10s}\n")
 				if c.store == "redis" {
 					useRedis(t, config)
+					config.Redis.Timeout = 10 * time.Second // a machine that is busy must not look like a store that is away
 				}
 			})
 			if c.members == 2 {

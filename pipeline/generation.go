@@ -65,7 +65,12 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 			l.metadata = a.Metadata
 			outcomes = append(outcomes, l)
 			givesUp = givesUp || a.Partition == 0
-			prepare.Go(func() error { return errors.Join(s.takeOutcomes(inner, l, written), s.enter(inner, pace, l.paced, a)) })
+			prepare.Go(func() error {
+				if err := s.enter(inner, pace, l.paced, a); err != nil {
+					return err
+				}
+				return s.takeOutcomes(inner, l, written)
+			})
 			continue
 		}
 		if a.Partition >= decisions {
@@ -77,7 +82,10 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		l := s.newLane(a, pace)
 		lanes = append(lanes, l)
 		prepare.Go(func() error {
-			return errors.Join(s.takeOver(inner, l, a, written), s.enter(inner, pace, l.partition, a))
+			if err := s.enter(inner, pace, l.partition, a); err != nil {
+				return err
+			}
+			return s.takeOver(inner, l, a, written)
 		})
 	}
 	var controls []*controlReader

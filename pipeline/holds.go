@@ -40,6 +40,10 @@ type reviser interface {
 	// anything else is. None is fine. next may be called again where two members
 	// claim one revision; an error says that nothing is known of what was published.
 	Revise(ctx context.Context, partition int32, next func() []*payment.Decision) error
+	// Pending tells that the real verdicts of defaults in a partition are being
+	// made: its holds do not expire so long. A backlog that is older than a hold
+	// lasts would be blocked else before anybody has looked at it.
+	Pending(partition int32) bool
 }
 
 // HoldsConfig says when the queue of holds needs somebody.
@@ -219,26 +223,6 @@ func (s *holdShift) settledUpTo(topic string, partition int) (next int64, ok boo
 	}
 	next = l.settled.Load()
 	return next, next >= 0
-}
-
-// commits are what may be committed of the reviews that were assigned to this
-// member, where that has moved.
-func (s *holdShift) commits() (all []broker.Commit) {
-	for _, l := range s.readers {
-		if next := l.settled.Load(); l.judges && l.topic == s.topics.Reviews && next >= 0 && next != l.committed.Load() {
-			all = append(all, broker.Commit{Topic: l.topic, Partition: l.partition, Offset: next})
-		}
-	}
-	return all
-}
-
-// committed notes that commits are made; those of other topics are passed over.
-func (s *holdShift) committed(all []broker.Commit) {
-	for _, c := range all {
-		if l := s.reader(c.Topic, c.Partition); l != nil {
-			l.committed.Store(c.Offset)
-		}
-	}
 }
 
 // revise makes the next revisions of a partition, and counts those that end a hold.

@@ -404,3 +404,6 @@ func reviewOf(transaction, kind, id string) string {
 func stepUpOf(transaction, kind, id string) string {
 	return fmt.Sprintf(`{"outcome_id":%q,"transaction_id":%q,"outcome":%q,"event_time":%q}`, id, transaction, kind, time.Now().Add(-time.Minute).UTC().Format(time.RFC3339))
 }
+
+// Pending implements reviser.
+func (m *holdsMember) Pending(int32) bool { return false }

@@ -59,6 +59,10 @@ func (s *holdShift) expire(ctx, drain context.Context) error {
 func (s *holdShift) expireUpTo(ctx context.Context, upTo payment.Time) (next payment.Time, err error) {
 	next = never
 	for p := range s.owns {
+		if s.reviser.Pending(p) {
+			next = min(next, upTo.Add(pendingLook))
+			continue
+		}
 		for {
 			at, ok := s.holds.NextExpiry(p)
 			if !ok || at > upTo {
@@ -83,3 +87,7 @@ func (s *holdShift) readTo(now payment.Time) payment.Time {
 	}
 	return now
 }
+
+// pendingLook is how soon a partition is looked at again whose defaults wait for
+// their real verdicts.
+const pendingLook = 100 * time.Millisecond

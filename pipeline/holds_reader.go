@@ -79,11 +79,10 @@ type petitionReader struct {
 	from      int64
 	judges    bool // this member sees to it that each record from here on is used or refused
 
-	waiting   []*petition // in the order of the partition
-	buffer    broker.FetchBuffer
-	settled   atomic.Int64
-	committed atomic.Int64
-	readTo    atomic.Int64 // payment.Time: everything with an earlier Kafka time has been looked at
+	waiting []*petition // in the order of the partition
+	buffer  broker.FetchBuffer
+	settled atomic.Int64
+	readTo  atomic.Int64 // payment.Time: everything with an earlier Kafka time has been looked at
 }
 
 // newPetitionReader returns a reader that begins where the group has committed;
@@ -94,7 +93,6 @@ func newPetitionReader(s *holdShift, a broker.Assignment, judges bool) *petition
 		l.from = broker.FirstOffset
 	}
 	l.settled.Store(a.Offset)
-	l.committed.Store(a.Offset)
 	return l
 }
 

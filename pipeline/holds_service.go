@@ -98,6 +98,13 @@ func (r *laneRevisions) Revise(ctx context.Context, partition int32, next func()
 	return nil
 }
 
+// Pending implements reviser. While the store is away nothing can be made, and
+// holds expire as they should.
+func (r *laneRevisions) Pending(partition int32) bool {
+	l := r.lanes[partition]
+	return l != nil && l.pace.isDeferred(l.partition) && !l.gate.Store.Health().Away
+}
+
 // revisionOf names a revision among all.
 func revisionOf(d *payment.Decision) string { return d.TransactionID + "\n" + strconv.Itoa(d.Revision) }
 

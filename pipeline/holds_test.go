@@ -447,3 +447,6 @@ func TestHoldSettingsAreChecked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Pending implements reviser.
+func (r *instantReviser) Pending(int32) bool { return false }

@@ -86,6 +86,9 @@ func (l *lane) front(ctx, drain context.Context) error {
 			if err := p.wait(); err != nil { // publishing stays in order
 				return err
 			}
+			if b.deferred { // before anybody can see what is published now
+				l.pace.deferTo(l.partition, b.earliest())
+			}
 			part, records, last := b.answers[from:n], f.records[from:n], n == len(b.answers)
 			p.start(func() error {
 				if err := l.publish(drain, records, b, part); err != nil {

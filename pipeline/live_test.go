@@ -70,7 +70,7 @@ func countingRules(t *testing.T, verdict string, from int) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{
-		"policy.yaml": "duplicates: {verdict: approve}\n",
+		"policy.yaml": "duplicates: {verdict: approve}\ndecide_within: {payment: 5m}\n", // on a busy machine, too, it is the rules that decide
 		"features/payer.yaml": `features:
   - {entity: payer, name: events, windows: [1h], value: count}
   - {entity: payer, name: settled, windows: [1h], value: count, where: 'status == "settled"'}

@@ -250,9 +250,12 @@ func (m *Metrics) control(c *payment.Control) {
 // told counts a first revision that the watch has published.
 func (m *Metrics) told(a *answer) {
 	source := a.source // of what the front had judged
-	if a.toldAt.Default {
+	switch {
+	case a.toldAt.Default:
 		source = payment.SourceDefaultDeadline
 		m.defaults[a.why].Inc()
+	case source == "":
+		source = payment.SourceRules // another member was first, and that is all we know
 	}
 	m.decisions[a.toldAt.Verdict][source].Inc()
 }

@@ -21,6 +21,8 @@ func listedRules(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	writeRules(t, dir, map[string]string{
+		// Tests send one payment under many ids, and on a busy machine, too, it is the rules that decide.
+		"policy.yaml":       "duplicates: {verdict: approve}\ndecide_within: {payment: 5m}\n",
 		"lists/stolen.yaml": "list: stolen\ntype: card\neffect: block\nentries: [{value: c-stolen, why: file}]\n",
 		"lists/vip.yaml":    "list: vip\ntype: payer\nentries: []\n",
 		"rules/large.yaml": "rules:\n  - {id: large, verdict: hold, when: 'amount > CNY(10)'}\n" +

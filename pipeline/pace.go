@@ -111,6 +111,14 @@ func (p *pace) deferTo(partition int, t payment.Time) {
 	})
 }
 
+// isDeferred tells whether something is left to the folder of a partition.
+func (p *pace) isDeferred(partition int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.local[partition]
+	return l != nil && l.deferred
+}
+
 // folded says that the folder of a partition has noted everything before a time,
 // and goes on.
 func (p *pace) folded(partition int, t payment.Time) {

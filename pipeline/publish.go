@@ -89,7 +89,10 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		if len(a.bytes) == 0 || !a.move(open, taken) {
 			return nil
 		}
-		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
+		if err := l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1}); err != nil || len(a.later) == 0 {
+			return err
+		}
+		return l.add(ctx, said{a: a, decision: a.later, verdict: a.mark.Latest, revision: a.laterRevision, again: true})
 	case !a.decide:
 		return l.sayRevision(ctx, a)
 	case a.state.Load() < taken && l.giveWay(a):
@@ -192,6 +195,7 @@ type said struct {
 	verdict  payment.Verdict
 	revision int
 	at       *window.Mark // where its place is noted; nil: nowhere
+	again    bool         // a later revision that stands elsewhere already
 }
 
 // unsaid is a decision in the record batch that is not written yet.
@@ -201,6 +205,7 @@ type unsaid struct {
 	decision []byte
 	verdict  payment.Verdict
 	revision int
+	again    bool // it stands elsewhere already
 }
 
 // maxPublish keeps a record batch below the broker's usual limit of 1 MB.
@@ -223,7 +228,7 @@ func (l *lane) add(ctx context.Context, s said) error {
 		broker.Header{Key: "revision", Value: revision},
 		broker.Header{Key: "verdict", Value: verdictHeader[s.verdict]})
 	l.out.Add(time.Now().UnixMilli(), view(s.a.tx.Payer.AccountID), s.decision, l.headers)
-	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision})
+	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision, s.again || s.revision == 1 && s.at == nil})
 	return nil
 }
 
@@ -244,8 +249,8 @@ func (l *lane) flush(ctx context.Context) error {
 		if u.at != nil {
 			u.at.Partition, u.at.Offset = int32(l.partition), offset
 		}
-		if u.at == nil && u.revision == 1 {
-			continue // it stands elsewhere already
+		if u.again {
+			continue
 		}
 		if err := l.gate.Holds.Published(int32(l.partition), offset, u.decision); err != nil {
 			return err

@@ -27,7 +27,7 @@ type RedisConfig struct {
 	Cert     string        `yaml:"cert"`    // file, for mutual TLS, with key
 	Key      string        `yaml:"key"`     //
 	Prefix   string        `yaml:"prefix"`  // of all keys
-	Timeout  time.Duration `yaml:"timeout"` // of a command
+	Timeout  time.Duration `yaml:"timeout"` // of a round trip; a store that takes longer is away
 	// SegmentKB is from what size on the log of an entity goes on in another key.
 	SegmentKB int `yaml:"segment_kb"`
 }

@@ -64,6 +64,11 @@ func (m *member) restart() {
 	if m.down {
 		return
 	}
+	select {
+	case <-m.Exited():
+	default:
+		return // it was started again meanwhile
+	}
 	if err := m.begin(); err != nil {
 		m.gaveUp = append(m.gaveUp, giveUp{time.Now(), err.Error()})
 	}

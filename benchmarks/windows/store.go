@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
@@ -15,7 +16,7 @@ func (o *options) openEmbedded(dir string, features []window.Feature) (window.St
 
 // openRedis opens the shared store, its keys under a prefix.
 func openRedis(ctx context.Context, url, prefix string, features []window.Feature) (window.Store, error) {
-	s, err := window.OpenRedis(ctx, window.RedisOptions{URL: url, Prefix: prefix}, window.Options{Owner: "benchmarks/windows", Features: features})
+	s, err := window.OpenRedis(ctx, window.RedisOptions{URL: url, Prefix: prefix, Timeout: time.Minute}, window.Options{Owner: "benchmarks/windows", Features: features})
 	if err != nil {
 		return nil, err
 	}

@@ -337,6 +337,9 @@ func (o *topics) checkDecisions(t *testing.T) {
 			if err := json.Unmarshal(r.Value, &d); err != nil {
 				t.Fatalf("decision %d/%d: %v", p, r.Offset, err)
 			}
+			if header(r, "revision") != "1" && (d.Source == payment.SourceExpiry || d.Corrects != "") {
+				continue // a hold that was over long ago, by its event time
+			}
 			if d.TransactionID != id || d.Revision != 1 || header(r, "revision") != "1" || header(r, "verdict") != d.Verdict.String() || string(r.Key) != d.Transaction.Payer {
 				t.Fatalf("decision %d/%d: key %q and headers %v do not fit %s", p, r.Offset, r.Key, r.Headers, r.Value)
 			}

@@ -84,7 +84,7 @@ func TestLogOfAnEntityIsPrintedFromRedis(t *testing.T) {
 		return keys
 	}
 	features := []window.Feature{{Entity: window.Entity{First: window.Card}, Name: "n", Aggregate: window.Count, Length: time.Hour, ReadsStatus: true}}
-	store, err := window.OpenRedis(t.Context(), window.RedisOptions{URL: "redis://" + addr, Prefix: prefix}, window.Options{Features: features})
+	store, err := window.OpenRedis(t.Context(), window.RedisOptions{URL: "redis://" + addr, Prefix: prefix, Timeout: 10 * time.Second}, window.Options{Features: features})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -289,6 +289,10 @@ func (c *crew) check(t *testing.T) {
 	t.Logf("%d transactions, %d of them invalid, one verdict each; %d repeated byte for byte; %d records refused; answered by %v", r.Transactions, r.Invalid, r.Repeats, r.Refused, r.Sources)
 	t.Logf("%d logs: %d transactions and outcomes stand in them as they should; %d are there again, and count once; %d outcomes have found no transaction", r.Logs, r.Entries, r.Again, r.Parked)
 	t.Logf("%d values compared; %d positions are the payment's own, %d those of a backlog", r.Compared, r.Own, r.Later)
+	t.Logf("%d duplicate payments, %d of them of one that was blocked a moment later", r.Duplicates, r.Excused)
+	if r.Duplicates == 0 {
+		t.Error("there was no duplicate payment: the test proves little")
+	}
 	if r.Repeats < r.Transactions/200 || r.Invalid == 0 {
 		t.Errorf("%d repeats and %d invalid ones: the test proves little", r.Repeats, r.Invalid)
 	}

@@ -103,7 +103,7 @@ func heals(err error) bool {
 	}
 	if code := kafka.Error(0); errors.As(err, &code) {
 		switch code {
-		case kafka.BrokerNotAvailable, kafka.ReplicaNotAvailable, kafka.ConcurrentTransactions:
+		case kafka.Unknown, kafka.BrokerNotAvailable, kafka.ReplicaNotAvailable, kafka.ConcurrentTransactions: // Unknown: what a broker says that is being killed
 			return true
 		}
 		return code.Temporary()

@@ -256,6 +256,7 @@ type Latest struct {
 	Revision  int
 	Verdict   payment.Verdict
 	Default   payment.Source    // revision 1 was this default, and is not corrected; "" else
+	Settled   bool              // wholly or in part: a review, a step-up or the expiry made a revision
 	Decision  *payment.Decision // of an open hold, without evidence
 }
 
@@ -268,7 +269,7 @@ func (h *Holds) Latest(tx window.TxHash) (l Latest, ok bool) {
 	if c == nil {
 		return l, false
 	}
-	l = Latest{Partition: c.partition, Offset: c.offset, Revision: int(c.revision), Verdict: c.verdict, Default: defaultSources[c.default1]}
+	l = Latest{Partition: c.partition, Offset: c.offset, Revision: int(c.revision), Verdict: c.verdict, Default: defaultSources[c.default1], Settled: c.settled || c.passed != 0}
 	if o := h.open[tx]; o != nil {
 		l.Decision = o.decision()
 	}

@@ -503,9 +503,12 @@ func TestLatestIsTheLastRevisionPublished(t *testing.T) {
 	p := newTopic(t)
 	tx := window.Key{}.Tx("t")
 	p.publish(held("t", "step_up", "review"))
+	if l, ok := p.holds.Latest(tx); !ok || l.Settled || l.Revision != 1 {
+		t.Fatalf("%+v", l)
+	}
 	p.publish(p.holds.StepUp(stepUp("step_up_passed", "o"), began, began).Next)
 	l, ok := p.holds.Latest(tx)
-	if !ok || l.Offset != 1 || l.Revision != 2 || l.Verdict != payment.Hold || short(l.Decision) != "2 hold by step_up needs review" || l.Decision.SettledBy.OutcomeID != "o" {
+	if !ok || !l.Settled || l.Offset != 1 || l.Revision != 2 || l.Verdict != payment.Hold || short(l.Decision) != "2 hold by step_up needs review" || l.Decision.SettledBy.OutcomeID != "o" {
 		t.Fatalf("%+v", l)
 	}
 	p.publish(p.holds.Review(review("release", "r"), began, began).Next)

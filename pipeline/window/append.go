@@ -91,6 +91,13 @@ func (s *Embedded) append(items []*Item, view bool) error {
 	for _, it := range items {
 		at, added := s.undecided.Add(it.Hash.Lo, it.Hash)
 		it.known = !added
+		if added && !view { // a folder comes to what may be there, decided and all
+			if n, logged := s.findLogged(it.Hash); logged {
+				s.undecided.Delete(it.Hash.Lo, it.Hash)
+				it.known, it.number = true, n
+				continue
+			}
+		}
 		it.Late = added && it.Tx.EventTime < it.KafkaTime.Add(-s.opts.Lateness)
 		switch {
 		case it.known:

@@ -290,3 +290,44 @@ func TestANewChargeIsAppendedWithoutALook(t *testing.T) {
 		t.Errorf("the next is told of %s\nwant %s", got, want)
 	}
 }
+
+// While a store is away payments still see the charges that were peeked at before
+// them, and those that memory holds; what nobody has made before is no feature that
+// is missing.
+func TestEveryStoreTellsOfChargesFromMemory(t *testing.T) {
+	eachStore(t, func(t *testing.T, begin func() func(Options) (Store, error)) {
+		s, err := begin()(Options{Features: []Feature{EarlierCharges(time.Minute), countOf(payer, time.Hour)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		appended(t, s, charged("a", "o-1", morning))
+		appended(t, s, charged("b", "o-1", morning+1)) // a second one, so that memory holds the charge
+		peek := func(it *Item, want string) {
+			t.Helper()
+			s.Peek([]*Item{it})
+			for i, q := range it.Earlier { // on Redis the ledger tells the ids of those that memory holds
+				for _, id := range []string{"a", "b"} {
+					if q.ID == "" && q.Tx == s.Key().Tx(id) {
+						it.Earlier[i].ID = id
+					}
+				}
+			}
+			if got := told(it); got != want {
+				t.Errorf("%s was told of %q, want %q", it.Tx.ID, got, want)
+			}
+			if it.Without != nil || !it.Stale {
+				t.Errorf("%s lacks %v, and is stale: %v", it.Tx.ID, it.Without, it.Stale)
+			}
+		}
+		peek(charged("c", "o-1", morning+2), "a same order pending; b same order pending; ")
+		peek(charged("d", "o-1", morning+3), "a same order pending; b same order pending; c same order pending; ")
+		other := func(t *payment.Transaction) { t.Amount.Value = 7 }
+		peek(charged("e", "o-2", morning, other), "")
+		peek(charged("f", "o-2", morning, other), "e same order pending; ")
+		// What was only peeked at is forgotten when the store answers again.
+		if got := told(appended(t, s, charged("g", "o-2", morning, other))); got != "" {
+			t.Errorf("g was told of %q", got)
+		}
+	})
+}

@@ -343,6 +343,11 @@ func (s *Embedded) findTx(h TxHash) (number uint64, ok bool) {
 	if at := s.undecided.Find(h.Lo, h); at != nil {
 		return *at, true
 	}
+	return s.findLogged(h)
+}
+
+// findLogged is findTx for a transaction whose verdict is noted.
+func (s *Embedded) findLogged(h TxHash) (number uint64, ok bool) {
 	for _, n := range s.numbers(txKey(h)) {
 		if e := s.journal.at(n); e != nil && e.kind() == entryTransaction && e.tx() == h {
 			return n, true

@@ -196,3 +196,43 @@ func startCluster(t *testing.T, n int) (masters []*ownRedis) {
 	}
 	return masters
 }
+
+// BenchmarkPeek is a payment that is answered from memory: 5 entities, of which one
+// is a payee with as many events as b's name says, whose fold is copied once.
+func BenchmarkPeek(b *testing.B) {
+	for _, events := range []int{1000, 100_000} {
+		b.Run(fmt.Sprint(events), func(b *testing.B) {
+			var features []Feature
+			for _, name := range []string{"payer", "payee", "card", "device", "ip"} {
+				e, _ := ParseEntity(name)
+				for _, w := range []time.Duration{time.Minute, time.Hour, 24 * time.Hour} {
+					features = append(features, countOf(e, w), Feature{Entity: e, Name: fmt.Sprint("sum", w), Aggregate: Sum, Length: w})
+				}
+			}
+			s := opened(b, Options{Features: features})
+			at := morning
+			pay := func(n int) *Item {
+				at = at.Add(10 * time.Millisecond)
+				it := paying(fmt.Sprint(n), fmt.Sprint("p", n%5000), at, 1)
+				it.Tx.Payee.AccountID, it.Tx.Instrument.Kind, it.Tx.Instrument.Token = "m", "card", fmt.Sprint("c", n%5000)
+				it.Tx.Device.ID, it.Tx.Device.IP = fmt.Sprint("d", n%1000), fmt.Sprint("10.0.0.", n%250)
+				it.Tx.Device.Addr = mustAddr(it.Tx.Device.IP)
+				return it
+			}
+			for n := range events {
+				appended(b, s, pay(n))
+			}
+			began := time.Now()
+			s.Peek([]*Item{pay(events)})
+			b.ReportMetric(float64(time.Since(began).Microseconds()), "µs-first")
+			items := make([]*Item, 0, b.N)
+			for n := range b.N {
+				items = append(items, pay(events+1+n))
+			}
+			b.ResetTimer()
+			for i := range items {
+				s.Peek(items[i : i+1])
+			}
+		})
+	}
+}

@@ -196,7 +196,9 @@ func OpenRedis(ctx context.Context, at RedisOptions, opts Options) (*Redis, erro
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(s.failed("open", err), s.Close())
 	}
-	s.patience = at.Timeout
+	if !opts.ReadOnly { // else no payment waits for it
+		s.patience = at.Timeout
+	}
 	return s, nil
 }
 

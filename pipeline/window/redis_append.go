@@ -130,7 +130,11 @@ func (s *Redis) append(ctx context.Context, r *round) error {
 	if err := s.awaited(ctx, r); err != nil {
 		return err
 	}
-	s.gather(r)
+	s.gather(r, func(l *logged) bool { return !l.onlyEarlier })
+	if err := s.loadAssumed(ctx, r); err != nil {
+		return err
+	}
+	s.gather(r, func(l *logged) bool { return l.onlyEarlier })
 	if err := s.write(ctx, r, &r.pieces, r.adds); err != nil {
 		return err
 	}
@@ -336,9 +340,12 @@ func (s *Redis) loadNew(ctx context.Context, r *round) error {
 }
 
 // gather puts the entries of the items, and of the outcomes that waited for them,
-// into the additions to the logs in which they do not stand yet.
-func (s *Redis) gather(r *round) {
+// into the additions to the logs of some kinds in which they do not stand yet.
+func (s *Redis) gather(r *round, of func(*logged) bool) {
 	for k, l := range s.logs {
+		if !of(l) {
+			continue
+		}
 		next := 0
 		for i, e := range r.entries {
 			a := r.addition(k, i)

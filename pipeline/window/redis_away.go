@@ -134,7 +134,11 @@ func (s *Redis) probeKeys(ctx context.Context, c *redis.ClusterClient) (map[*red
 const probeLives = time.Minute
 
 func (s *Redis) probeMaster(ctx context.Context, one redis.UniversalClient, key string) error {
-	if err := one.Set(ctx, key, "1", probeLives).Err(); err != nil {
+	if s.opts.ReadOnly {
+		if err := one.Exists(ctx, key).Err(); err != nil {
+			return err
+		}
+	} else if err := one.Set(ctx, key, "1", probeLives).Err(); err != nil {
 		return err
 	}
 	return s.nodes.ask(ctx, one)

@@ -74,14 +74,9 @@ func TestPaymentsGoOnWhileRedisHangs(t *testing.T) {
 	began := time.Now()
 	failed := make(chan error, 1)
 	go func() { failed <- s.Append(t.Context(), []*Item{c}) }()
-	for !underWay(s) {
-		time.Sleep(100 * time.Microsecond) // the goroutine has no other sign
-	}
-	meanwhile, early := time.Now(), pay("early")
+	until(t, "a call", func() bool { return len(s.calls) == 1 })
+	early := pay("early")
 	s.Peek([]*Item{early})
-	if took := time.Since(meanwhile); took > 50*time.Millisecond {
-		t.Errorf("while a command hangs, memory answers after %v", took)
-	}
 	err := <-failed
 	s.Peek([]*Item{c})
 	took := time.Since(began)
@@ -132,14 +127,60 @@ func TestPaymentsGoOnWhileRedisHangs(t *testing.T) {
 	}
 }
 
-// underWay tells whether a call waits for the servers.
-func underWay(s *Redis) bool {
-	if len(s.calls) == 0 {
-		return false
+// While a call waits for the servers, whatever it waits for, memory answers: with
+// what it knew before; and never with half of a log. The call then ends as if nobody
+// had looked.
+func TestMemoryAnswersWhileACallWaits(t *testing.T) {
+	wire := startBadWire(t, part(t, "SLUICE_TEST_REDIS"))
+	at := newOwnStore(t, redisURL(t))
+	at.URL, at.Timeout = "redis://"+wire.listener.Addr().String(), time.Minute
+	s := openedRedis(t, at, Options{Features: []Feature{countOf(payer, time.Hour)}})
+	clock := payment.Time(1_800_000_000e9)
+	for n, c := range []struct {
+		name    string
+		before  func()
+		without bool
+	}{
+		{name: "it appends", before: func() {}},
+		{name: "it makes a fold anew", before: func() { s.trust++ }},
+		{name: "it makes a fold that was not there", before: func() { evictAll(s) }, without: true},
+	} {
+		count := int64(4 * n)
+		for i := range 3 {
+			clock++
+			count++
+			if it := appended(t, s, paying(fmt.Sprint(n, "-", i), "p", clock, 1)); it.Values[0].Int() != count {
+				t.Fatalf("it counts %s, not %d", asJSON(it.Values[0]), count)
+			}
+		}
+		c.before()
+		s.kinds.at = time.Now() // so that it waits for the log at once
+		clock++
+		letGo, own, meanwhile := wire.hold(), paying(fmt.Sprint(n, "-own"), "p", clock, 1), paying(fmt.Sprint(n, "-meanwhile"), "p", clock, 1)
+		ended, answered := make(chan error, 1), make(chan struct{})
+		go func() { ended <- s.Append(t.Context(), []*Item{own}) }()
+		until(t, "a call", func() bool { return len(s.calls) == 1 })
+		time.Sleep(20 * time.Millisecond) // now it waits; what it does before takes microseconds
+		go func() {
+			defer close(answered)
+			s.Peek([]*Item{meanwhile})
+		}()
+		select {
+		case <-answered:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("while %s, memory does not answer", c.name)
+		}
+		if missing := meanwhile.Without != nil; missing != c.without || meanwhile.Stale == c.without || !missing && meanwhile.Values[0].Int() != count+1 {
+			t.Errorf("while %s, memory says %s, without %v", c.name, asJSON(meanwhile.Values[0]), meanwhile.Without)
+		}
+		letGo()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if own.Values[0].Int() != count+1 {
+			t.Errorf("%s: it counts %s, not %d", c.name, asJSON(own.Values[0]), count+1)
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.round.items) > 0
 }
 
 // Whatever keeps the servers from taking writes: every call says ErrAway, memory
@@ -386,20 +427,25 @@ func TestACallerWhoStopsWaitingOwnsItsItems(t *testing.T) {
 	s := openedRedis(t, at, Options{Features: []Feature{countOf(payer, time.Hour)}})
 	clock := payment.Time(1_800_000_000e9)
 	appended(t, s, paying("first", "p", clock, 1))
-	for round := range 30 {
+	for round := range 40 {
 		clock++
 		s.mu.Lock()
-		s.kinds.at, s.asked = time.Time{}, time.Time{} // so that there are as many round trips as can be
-		if round%3 == 0 {
+		s.kinds.at, s.asked = time.Now(), time.Now()
+		switch round % 8 / 2 { // what it waits for first
+		case 0:
+			s.asked = time.Time{}
+		case 1:
+			s.kinds.at = time.Time{}
+		case 2:
 			s.trust++
 		}
 		s.mu.Unlock()
 		letGo := wire.hold()
 		patient, impatient := paying(fmt.Sprint("patient", round), "p", clock, 1), paying(fmt.Sprint("impatient", round), "p", clock, 1)
 		wait, done := sync.WaitGroup{}, make(chan error, 1)
-		wait.Go(func() { done <- s.Append(t.Context(), []*Item{patient}) })
-		wait.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round%10)*time.Millisecond)
+		waits := func() { done <- s.Append(t.Context(), []*Item{patient}) }
+		leaves := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+round%10)*time.Millisecond)
 			defer cancel()
 			err := s.Append(ctx, []*Item{impatient})
 			if !errors.Is(err, ErrAway) && !errors.Is(err, context.DeadlineExceeded) {
@@ -409,7 +455,14 @@ func TestACallerWhoStopsWaitingOwnsItsItems(t *testing.T) {
 			*impatient.Tx = payment.Transaction{ID: "another", EventTime: clock}
 			*impatient = Item{Tx: impatient.Tx, Values: impatient.Values[:0]}
 			letGo()
-		})
+		}
+		first, second := waits, leaves
+		if round%2 == 0 { // it is under way, not only in the queue
+			first, second = leaves, waits
+		}
+		wait.Go(first)
+		until(t, "a call", func() bool { return len(s.calls) == 1 })
+		wait.Go(second)
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
@@ -444,7 +497,6 @@ func readBackAll(t *testing.T, s *Redis, it *Item) *oracleLog {
 // traffic counts what is sent, and how much comes back at once.
 type traffic struct {
 	mu       sync.Mutex
-	dials    int
 	commands int
 	largest  int // answer to a pipeline, in bytes of strings
 }

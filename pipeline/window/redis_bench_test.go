@@ -24,7 +24,7 @@ func BenchmarkRedisAppend(b *testing.B) {
 				Feature{Entity: e, Name: fmt.Sprint("sum", w), Aggregate: Sum, Length: w})
 		}
 	}
-	s, err := OpenRedis(b.Context(), RedisOptions{URL: "redis://" + server.addr}, Options{Features: features, Keep: 24 * time.Hour})
+	s, err := OpenRedis(b.Context(), RedisOptions{URL: "redis://" + server.addr, Timeout: 30 * time.Second}, Options{Features: features, Keep: 24 * time.Hour})
 	if err != nil {
 		b.Fatal(err)
 	}

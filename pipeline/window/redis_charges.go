@@ -20,6 +20,29 @@ func (s *Redis) assumeEmpty(l *logged, key uint64) uint32 {
 	return n
 }
 
+// loadAssumed loads the charges that were assumed to be empty where the log of
+// another entity says that their transaction came before: then it stands in this
+// one too, and is not to be appended again.
+func (s *Redis) loadAssumed(ctx context.Context, r *round) error {
+	var adds []*addition
+	for k, l := range s.logs {
+		if !l.onlyEarlier {
+			continue
+		}
+		for i, it := range r.items {
+			a := r.addition(k, i)
+			if a == nil || !a.assumed || !it.known {
+				continue
+			}
+			touched := l.side[a.n].touched
+			a.n, a.assumed = s.begin(l, a.key), false
+			l.side[a.n].touched = touched
+			adds = append(adds, a)
+		}
+	}
+	return s.load(ctx, r, adds)
+}
+
 // nameEarlier adds to the earlier charges of items what their log does not say:
 // what any member has decided about them, and the ids of those that this member
 // has folded itself, of which it keeps one entry for all logs. It asks only where

@@ -8,9 +8,9 @@ import (
 
 // What goes in one pipeline, so that a round trip stays far below the time that
 // it may take, also where a hot entity's log of many megabytes is read: a million
-// bytes, or two thousand commands, are about ten milliseconds of a busy server.
+// bytes, or a thousand commands, are five to ten milliseconds of a busy server.
 const (
-	commandsAtOnce = 2048
+	commandsAtOnce = 1024
 	bytesAtOnce    = 1 << 20
 	rangeBytes     = bytesAtOnce / 4 // of one log, at the most
 	firstBytes     = 4 << 10         // of a log of which nothing is known: most are shorter

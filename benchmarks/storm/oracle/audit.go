@@ -51,6 +51,9 @@ const (
 	// Letters is a refused record without a dead letter, or a dead letter of a record
 	// that could be used.
 	Letters
+	// Repeated is a duplicate payment that was decided as if it were none, or the
+	// other way round.
+	Repeated
 	// Foreign is a decision of no transaction that was sent, or of another kind than it must be.
 	Foreign
 
@@ -70,7 +73,8 @@ func Checks() []Check {
 func (c Check) String() string {
 	return [...]string{"transactions without a decision", "two revision-1 decisions of one transaction that differ in a byte",
 		"entries missing in a log", "entries double in a log", "values that differ from the oracle at their recorded positions",
-		"revisions out of order", "records that should, or should not, be in dead letters", "decisions of nothing that was sent"}[c]
+		"revisions out of order", "records that should, or should not, be in dead letters", "duplicate payments told otherwise than the logs of charges do",
+		"decisions of nothing that was sent"}[c]
 }
 
 // Finding is how often a check has failed, and how for example.
@@ -128,6 +132,9 @@ type Report struct {
 	Without  int // revisions that rest on no window
 	Lacking  int // revisions that say that they lack windows
 	Lost     []LostPosition
+
+	Duplicates int // revisions that say that their transaction is a duplicate payment
+	Excused    int // of these, of a payment that was blocked, which was not known yet
 }
 
 // Bad is how many findings there are.
@@ -180,6 +187,7 @@ func (g *Gate) Audit(ctx context.Context) (*Report, error) {
 	}
 	a.checkAnswers()
 	a.checkLogs()
+	a.checkDuplicates()
 	return a.report, a.checkLetters(ctx)
 }
 

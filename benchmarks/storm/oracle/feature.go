@@ -75,12 +75,17 @@ func Ruleset(unit time.Duration) map[string]string {
 		}
 		features.WriteString("}\n")
 	}
+	within := make([]string, 0, len(decideWithin()))
+	for kind, d := range decideWithin() {
+		within = append(within, fmt.Sprintf("%s: %v", kind, d))
+	}
 	rates := make([]string, 0, len(Rates()))
 	for code, rate := range Rates() {
 		rates = append(rates, code+": "+rate)
 	}
 	return map[string]string{
 		"features/all.yaml": features.String(),
+		"policy.yaml":       "base_currency: CNY\ndecide_within: {" + strings.Join(within, ", ") + "}\n",
 		"rates.yaml":        "base: CNY\nrates: {" + strings.Join(rates, ", ") + "}\n",
 		"rules/some.yaml": fmt.Sprintf(`rules:
   - id: busy-card
@@ -98,6 +103,12 @@ func Ruleset(unit time.Duration) map[string]string {
     reason: BUSY_ADDRESS
 `, 5*unit/time.Second, 60*unit/time.Second),
 	}
+}
+
+// decideWithin is the time that a transaction has which names no deadline, by type.
+func decideWithin() map[payment.Type]time.Duration {
+	return map[payment.Type]time.Duration{payment.TypePayment: 300 * time.Millisecond, payment.TypeTransfer: time.Second,
+		payment.TypeWithdrawal: time.Second, payment.TypeTopUp: time.Second, payment.TypeRefund: 2 * time.Second}
 }
 
 // Rates has one unit of each currency in yuan; others have none.

@@ -23,6 +23,7 @@ const (
 func ReadJournal(dir string) (Logs, error) {
 	logs, seed := Logs{}, maphash.MakeSeed()
 	named := map[TxID][refKinds]uint64{} // what each transaction's first entry refers to
+	charges := map[TxID]string{}
 	err := eachRecord(dir, func(at At, e []byte) error {
 		switch e[4] {
 		case kindTransaction:
@@ -34,6 +35,10 @@ func ReadJournal(dir string) (Logs, error) {
 				if key := ev.refs[kindRefs()[i]]; key != 0 {
 					logs.of(kind, key).addTransaction(ev)
 				}
+			}
+			if name := chargeOf(&ev, e); name != "" {
+				logs.named(name).addTransaction(ev)
+				charges[ev.tx] = name
 			}
 			if _, known := named[ev.tx]; !known {
 				named[ev.tx] = ev.refs
@@ -48,6 +53,9 @@ func ReadJournal(dir string) (Logs, error) {
 					logs.of(kind, key).addOutcome(tx, o)
 				}
 			}
+			if name := charges[tx]; name != "" {
+				logs.named(name).addOutcome(tx, o)
+			}
 		}
 		return nil
 	})
@@ -57,8 +65,9 @@ func ReadJournal(dir string) (Logs, error) {
 	return logs, err
 }
 
-func (l Logs) of(kind string, key uint64) *Log {
-	name := logName(kind, key)
+func (l Logs) of(kind string, key uint64) *Log { return l.named(logName(kind, key)) }
+
+func (l Logs) named(name string) *Log {
 	if l[name] == nil {
 		l[name] = newLog()
 	}

@@ -47,6 +47,7 @@ type event struct {
 	base     int64
 	based    bool
 	refs     [refKinds]uint64
+	order    uint64
 	channel  string
 	sum      uint64    // of the entry's bytes
 	outcomes []outcome // in the order of the log
@@ -65,6 +66,7 @@ const (
 	refPayer, refPayee, refCard, refDevice, refIP = 0, 1, 3, 4, 5
 
 	refKinds = 6
+	refOrder = 10
 )
 
 // The kinds of entries.
@@ -102,8 +104,11 @@ func readTransaction(at At, e []byte, seed maphash.Seed) (event, error) {
 		return event{}, fmt.Errorf("%d bytes are too few for what they say", len(e))
 	}
 	for ; named != 0; named &= named - 1 {
-		if kind := bits.TrailingZeros16(named); kind < refKinds {
+		switch kind := bits.TrailingZeros16(named); {
+		case kind < refKinds:
 			ev.refs[kind] = u64(next)
+		case kind == refOrder:
+			ev.order = u64(next)
 		}
 		next += 8
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,11 @@ import (
 type revision struct {
 	digest [sha256.Size]byte // all zeros: it has not been read yet
 	source payment.Source
+
+	verdict   string
+	duplicate string // the transaction that it repeats, by its words; "" for none
+	decided   payment.Time
+	exact     bool // it rests on the logs
 }
 
 // stand says how many revisions of a transaction stand in one partition.
@@ -122,7 +128,8 @@ func (a *audit) stand(x *transaction, number int, d said) (first bool, err error
 	digest, known := sha256.Sum256(d.record.Value), &x.revisions[number-1]
 	switch {
 	case known.digest == [sha256.Size]byte{}:
-		*known = revision{digest, payment.Source(d.text("source"))}
+		*known = revision{digest: digest, source: payment.Source(d.text("source")), verdict: d.header("verdict"), duplicate: d.duplicate(), decided: d.time("decided_at")}
+		known.exact = rests(known.source, d.degraded(), new(counts)) && !slices.Contains(d.degraded(), payment.DegradedUnshared)
 		return true, nil
 	case known.digest == digest:
 		a.report.Repeats++
@@ -139,7 +146,7 @@ func (a *audit) stand(x *transaction, number int, d said) (first bool, err error
 
 // answered takes the first record of a revision 1.
 func (a *audit) answered(x *transaction, d said) {
-	x.answered, x.decideBy = d.record.Time, d.time("decide_by")
+	x.answered = d.record.Time
 	if len(x.contents) > 1 {
 		a.chosen(x, d)
 	}
@@ -151,6 +158,9 @@ func (a *audit) answered(x *transaction, d said) {
 	a.report.Sources[source]++
 	if degraded != "" {
 		a.report.Degraded[degraded]++
+	}
+	if x.invalid {
+		x.decideBy = 0
 	}
 	a.report.Answers = append(a.report.Answers, Answer{Transaction: x.id, Source: source, Degraded: degraded, DecideBy: x.decideBy})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 
@@ -21,11 +22,11 @@ type transaction struct {
 	contents []content // that were sent under its id; the one that was decided first is at 0
 	outcomes []told    // each once
 	arrived  int64     // when the first record was in its topic, ms since 1970
+	decideBy payment.Time
 
 	revisions []revision // that were published, by number
 	stands    []stand
 	answered  int64 // when revision 1 was first in its topic, ms since 1970
-	decideBy  payment.Time
 }
 
 // content is what may not differ under one id: where it does, one content is
@@ -98,10 +99,15 @@ func (g *Gate) readSent(ctx context.Context) (*sent, error) {
 		x := s.byID[tx.ID]
 		if x == nil {
 			h := g.Key.Tx(tx.ID)
-			x = &transaction{id: strings.Clone(tx.ID), hash: TxID{h.Hi, h.Lo}, time: tx.EventTime, invalid: refusal != nil, arrived: r.Time}
+			x = &transaction{id: strings.Clone(tx.ID), hash: TxID{h.Hi, h.Lo}, time: tx.EventTime, invalid: refusal != nil, arrived: math.MaxInt64}
 			s.byID[x.id] = x
 		}
-		x.arrived = min(x.arrived, r.Time)
+		if r.Time < x.arrived {
+			x.arrived = r.Time
+			if x.decideBy = tx.DecideBy; tx.DecideBy == 0 {
+				x.decideBy = max(tx.EventTime, payment.Time(r.Time)*1e6).Add(decideWithin()[tx.Type])
+			}
+		}
 		c := content{kind: tx.Type.String(), amount: tx.Amount.Value, currency: strings.Clone(tx.Amount.Currency.String()), payer: strings.Clone(tx.Payer.AccountID),
 			payee: strings.Clone(tx.Payee.AccountID), instrument: strings.Clone(tx.Instrument.Token)}
 		if i := slices.IndexFunc(x.contents, func(o content) bool { return c.same(&o) }); i >= 0 {
