@@ -58,6 +58,7 @@ type answer struct {
 	repeatOf  int              // the answer in this batch that it repeats, -1 for none
 	corrects  payment.Source   // a later revision is decided now: of a decision with this source
 	source    payment.Source   // of bytes
+	decidedAt payment.Time     // of bytes
 	bytes     []byte           // the decision, in Batch.out; none: it has no answer
 	revision  []byte           // the later one that corrects, in Batch.out
 
@@ -124,7 +125,7 @@ func (b *Batch) index(h window.TxHash) int {
 // write encodes the decision of an answer.
 func (b *Batch) write(a *answer, d *payment.Decision) {
 	a.mark.Verdict, a.mark.Latest, a.mark.Default = d.Verdict, d.Verdict, d.Source == payment.SourceDefaultDeadline
-	a.source = d.Source
+	a.source, a.decidedAt = d.Source, d.DecidedAt
 	from := len(b.out)
 	b.out = d.Append(b.out)
 	a.bytes = b.out[from:len(b.out):len(b.out)]

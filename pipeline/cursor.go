@@ -28,6 +28,7 @@ type cursor struct {
 	committed int64      // what was committed last
 	inherited int64      // in risk.decisions: those before it belong to records that were folded by an earlier owner
 	force     bool       // commit once more, though the offset may be lower
+	reopened  int        // so often
 }
 
 // span is some records that follow each other.
@@ -37,6 +38,7 @@ type span struct {
 	answered   bool   // if it is to be folded: all its records have their answer
 	decisions  int64  // every decision on these records stands at this offset in risk.decisions, or behind
 	ordinal    uint64 // of the store, when it was folded
+	reopened   int    // when somebody took it: what he has done since may be lost where it was reopened meanwhile
 }
 
 type spanState uint8
@@ -71,7 +73,7 @@ func (c *cursor) end() int64 {
 func (c *cursor) begin(next, decisions int64) span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := span{from: c.end(), next: next, decisions: decisions}
+	s := span{from: c.end(), next: next, decisions: decisions, reopened: c.reopened}
 	c.spans = append(c.spans, s)
 	return s
 }
@@ -82,10 +84,10 @@ func (c *cursor) settle(s span, deferred, answered bool, ordinal uint64) {
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.spans, func(other span) bool { return other.from == s.from })
 	if i < 0 {
-		return // it was set back behind it: see reopen
+		return // it was set back behind it: see restart
 	}
 	to := &c.spans[i]
-	if to.state = folded; deferred {
+	if to.state = folded; deferred || s.reopened != c.reopened {
 		to.state = unfolded
 	}
 	to.answered, to.ordinal = answered, ordinal
@@ -113,7 +115,9 @@ func (c *cursor) unfolded() (s span, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := slices.IndexFunc(c.spans, func(s span) bool { return s.state != folded }); i >= 0 && c.spans[i].state == unfolded {
-		return c.spans[i], true
+		s = c.spans[i]
+		s.reopened = c.reopened
+		return s, true
 	}
 	return span{}, false
 }
@@ -133,7 +137,7 @@ func (c *cursor) advance(s span, next int64, change func(*span)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.spans, func(other span) bool { return other.from <= s.from && s.from < other.next && other.state == unfolded })
-	if i < 0 {
+	if i < 0 || s.reopened != c.reopened {
 		return
 	}
 	if rest := c.spans[i]; next < rest.next {
@@ -150,6 +154,7 @@ func (c *cursor) advance(s span, next int64, change func(*span)) {
 func (c *cursor) reopen(from, decisions int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.reopened++
 	for i := range c.spans {
 		if c.spans[i].state == folded {
 			c.spans[i].state, c.spans[i].answered = unfolded, true

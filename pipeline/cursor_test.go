@@ -42,8 +42,8 @@ func TestNothingIsCommittedBeforeItIsDurable(t *testing.T) {
 	}
 }
 
-// Whatever the front leaves, in whatever order front and folder work: the
-// committed offset never passes a record that is not folded, the folder gets
+// Whatever the front leaves, in whatever order front and folder work, also at
+// the same time: the committed offset never passes a record that is not folded, the folder gets
 // every record that was left once, and in the end all are committed.
 func TestCommittedNeverPassesWhatIsNotFolded(t *testing.T) {
 	for seed := range uint64(300) {
@@ -54,12 +54,16 @@ func TestCommittedNeverPassesWhatIsNotFolded(t *testing.T) {
 		answered := make([]bool, records) //
 		fronted := 0                      // how often the folder folds
 		var open []span
+		var taken *span // by the folder
 		next := int64(0)
 		for step := 0; c.durable.next < records; step++ {
 			if step > 100_000 {
 				t.Fatalf("seed %d: it does not end: %+v", seed, c.spans)
 			}
-			switch at, ok := c.unfolded(); {
+			if at, ok := c.unfolded(); ok && taken == nil {
+				taken = &at
+			}
+			switch {
 			case next < records && len(open) < 8 && rng.IntN(3) == 0:
 				from := next
 				next = min(records, next+1+rng.Int64N(20))
@@ -73,7 +77,9 @@ func TestCommittedNeverPassesWhatIsNotFolded(t *testing.T) {
 					done[r], answered[r] = !deferred, all || !deferred
 				}
 				c.settle(s, deferred, all, uint64(s.next))
-			case ok:
+			case taken != nil:
+				at := *taken
+				taken = nil
 				to := at.from + 1 + rng.Int64N(at.next-at.from)
 				for r := at.from; r < to; r++ {
 					if done[r] || answered[r] != at.answered {
@@ -169,5 +175,25 @@ func TestLedgerIsReadFromTheBeginningForAnotherJournal(t *testing.T) {
 		if got := readMetadata(c.meta, "journal-a", c.written); got != c.want {
 			t.Errorf("%q with %d written: %+v, want %+v", c.meta, c.written, got, c.want)
 		}
+	}
+}
+
+// What the front had begun, and the folder, when a store lost something may be
+// among it: both is folded once more.
+func TestWhatWasUnderWayWhenAStoreLostSomethingIsFoldedAgain(t *testing.T) {
+	c := newCursor(100, 7)
+	c.settle(c.begin(110, 7), true, true, 60)
+	byFolder, _ := c.unfolded()
+	byFront := c.begin(120, 17)
+	c.reopen(100, 7)
+	c.foldedTo(byFolder, 110, 70)
+	c.settle(byFront, false, true, 80)
+	if s, ok := c.unfolded(); !ok || s.from != 100 || s.next != 120 {
+		t.Fatalf("%+v is left to the folder, want 100 to 120", s)
+	} else {
+		c.foldedTo(s, 120, 90)
+	}
+	if at, ok := c.ready(90); !ok || at.next != 120 {
+		t.Errorf("%+v (%v) is to be committed, want 120", at, ok)
 	}
 }

@@ -225,6 +225,13 @@ func (l *lane) prepare(rs rulesetOf, a *answer) bool {
 		}
 		w.write(l.gate, rs, a)
 	case judged:
+		if a.madeTooLate() {
+			if !a.move(judged, forestalled) {
+				return false
+			}
+			w.write(l.gate, rs, a)
+			break
+		}
 		if !a.move(judged, hastened) {
 			return false
 		}

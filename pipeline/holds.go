@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/ledger"
 	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -71,6 +72,7 @@ func (c *HoldsConfig) Validate() error {
 type holdDesk struct {
 	holds   *ledger.Holds
 	decided func(id string) (verdict payment.Verdict, known bool) // revision 1 of a transaction, as the ledger has it
+	key     func() window.Key                                     // under which holds knows transactions
 	conn    *broker.Conn
 	topics  *Topics
 	group   string

@@ -178,6 +178,7 @@ func (h *holdsTopics) newMember() *holdsMember {
 	m.index = ledger.New(1<<20, func(window.TxHash) (window.Mark, bool) { return window.Mark{}, false })
 	key := window.Key{}
 	m.desk = &holdDesk{
+		key:   func() window.Key { return window.Key{} },
 		holds: ledger.NewHolds(key, ledger.HoldsOptions{First: m.index.Find, WarnAfter: .8}),
 		decided: func(id string) (payment.Verdict, bool) {
 			mark, known := m.index.Find(key.Tx(id))

@@ -23,6 +23,7 @@ type petition struct {
 	review *payment.Review
 	stepUp *payment.Outcome // one of the two
 	lone   bool             // its transaction was not known, when it was looked at last
+	heard  bool             // what was published when it came is known here
 }
 
 // petitionOf reads a review, or a step-up from an outcome: nil for other
@@ -65,6 +66,8 @@ const (
 	// revisionTries is how often a revision is tried at once. More are of no use: its
 	// partition is about to be another member's.
 	revisionTries = 3
+	// hearsay is how long it may take to hear of a decision of another member.
+	hearsay = 2 * time.Second
 	// earlyStepUp is how long a step-up before its transaction keeps its partition of
 	// outcomes from being committed; after a restart, an earlier one is forgotten.
 	earlyStepUp = 10 * time.Minute
@@ -211,6 +214,9 @@ func (l *petitionReader) unmatched(ctx context.Context, p *petition) error {
 // member has nothing more to do about it.
 func (l *petitionReader) look(ctx context.Context, p *petition) (done bool, err error) {
 	p.looked, p.lone = l.now(), false
+	if heard, err := l.hear(ctx, p); err != nil || !heard {
+		return false, err
+	}
 	ruling := p.ask(l.holds, p.looked)
 	for tries := 0; ruling.Answer == ledger.Changes; tries++ {
 		if !l.owns[ruling.Partition] {
@@ -249,6 +255,23 @@ func (l *petitionReader) look(ctx context.Context, p *petition) (done bool, err 
 	}
 	l.count(p, "noted")
 	return true, nil
+}
+
+// hear makes sure that a hold is known here that a petition may be about. A payment
+// with a default may have been put on hold since, by its real verdict: whoever
+// sends the petition has read so on the topic, perhaps before we hear that it
+// stands there. Our own partitions are heard of once nothing is under way there,
+// those of other members soon.
+func (l *petitionReader) hear(ctx context.Context, p *petition) (heard bool, err error) {
+	latest, known := l.holds.Latest(l.key().Tx(p.id))
+	switch {
+	case p.heard, !known, latest.Revision > 1, latest.Default == "":
+		return true, nil
+	case !l.owns[latest.Partition]:
+		return p.read.Add(hearsay) < l.now(), nil
+	}
+	p.heard = true
+	return true, l.revise(ctx, latest.Partition, func() []*payment.Decision { return nil })
 }
 
 // count counts what became of a review, where that is up to this member.

@@ -15,7 +15,7 @@ import (
 
 // newDesk makes what this member does about holds part of the service.
 func (s *Service) newDesk(reg prometheus.Registerer) *holdDesk {
-	k := &holdDesk{holds: s.gate.Holds, conn: s.conn, topics: &s.config.Topics, group: s.config.Kafka.Group, limits: s.gate.Limits,
+	k := &holdDesk{holds: s.gate.Holds, key: s.gate.Store.Key, conn: s.conn, topics: &s.config.Topics, group: s.config.Kafka.Group, limits: s.gate.Limits,
 		config: s.config.Holds, wait: s.config.Windows.OutcomesWait, now: func() payment.Time { return s.gate.Now() }, time: s.gate.kafkaTime,
 		decided: func(id string) (payment.Verdict, bool) {
 			m, known := s.gate.Ledger.Find(s.gate.Store.Key().Tx(id))

@@ -284,7 +284,11 @@ func (e *Engine) first(ctx context.Context, step []*answer, b *Batch) error {
 	}
 	hashes, decisions, asked := b.hashes[:0], b.decisions[:0], b.asked[:0]
 	for _, a := range step {
-		if a.decide && a.state.Load() == judged {
+		switch {
+		case !a.decide || a.state.Load() != judged:
+		case a.madeTooLate():
+			b.unagreed = true // the default is said instead
+		default:
 			hashes, decisions, asked = append(hashes, a.mark.Tx), append(decisions, a.bytes), append(asked, a)
 		}
 	}

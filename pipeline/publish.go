@@ -123,6 +123,12 @@ func (a *answer) tooLate(now payment.Time) bool {
 	return a.deadline < now && !a.agreed && a.source != payment.SourceInvalid && !a.mark.Default
 }
 
+// madeTooLate tells that a verdict was made after its deadline: then nobody may say
+// it as the first decision, nor agree on it. It may be asked once it is judged.
+func (a *answer) madeTooLate() bool {
+	return a.deadline < a.decidedAt && a.source != payment.SourceInvalid && !a.mark.Default
+}
+
 // overtaken returns what another member has said of a payment meanwhile: it came
 // to both, in two partitions, while the store could not be asked. nil: nothing.
 func (l *lane) overtaken(a *answer) (m window.Mark, decision []byte) {

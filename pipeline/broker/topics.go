@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -207,7 +208,7 @@ func (c *Conn) OffsetsAt(ctx context.Context, topic string, at int64) ([]int64, 
 		}
 		for _, p := range res.Topics[topic] {
 			if p.Error != nil {
-				return p.Error
+				return unasked(p.Error)
 			}
 			for offset := range p.Offsets {
 				if p.Partition < len(offsets) && offset >= 0 {
@@ -218,6 +219,15 @@ func (c *Conn) OffsetsAt(ctx context.Context, topic string, at int64) ([]int64, 
 		return nil
 	})
 	return offsets, err
+}
+
+// unasked translates what kafka-go says of partitions whose broker it could not ask
+// for offsets, which heals: that the broker itself did not know what was wrong.
+func unasked(err error) error {
+	if errors.Is(err, kafka.Unknown) {
+		return fmt.Errorf("the connection broke: %w", io.ErrUnexpectedEOF)
+	}
+	return err
 }
 
 // offsets answers in the order of partitions.
@@ -235,7 +245,7 @@ func (c *Conn) offsets(ctx context.Context, topic string, partitions []int) ([]O
 		answered := 0
 		for _, p := range res.Topics[topic] {
 			if p.Error != nil {
-				return p.Error
+				return unasked(p.Error)
 			}
 			if i := slices.Index(partitions, p.Partition); i >= 0 {
 				ranges[i] = OffsetRange{First: p.FirstOffset, End: p.LastOffset}

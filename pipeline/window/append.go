@@ -89,6 +89,12 @@ func (s *Embedded) append(items []*Item, view bool) error {
 		}
 	}
 	for _, it := range items {
+		if !view { // it comes again for what it lacks: mostly it was appended, and decided, when it came first
+			if n, ok := s.findTx(it.Hash); ok {
+				it.known, it.number = true, n
+				continue
+			}
+		}
 		at, added := s.undecided.Add(it.Hash.Lo, it.Hash)
 		it.known = !added
 		if added && !view { // a folder comes to what may be there, decided and all
