@@ -176,11 +176,11 @@ func (l *lane) sayRevision(ctx context.Context, a *answer) error {
 
 // correct makes the correction of an answer once more, over what has been said since.
 func (g *Gate) correct(a *answer) (*payment.Decision, error) {
-	var real payment.Decision
-	if err := json.Unmarshal(a.revision, &real); err != nil {
+	var truth payment.Decision
+	if err := json.Unmarshal(a.revision, &truth); err != nil {
 		return nil, fmt.Errorf("a decision of our own: %w", err)
 	}
-	return g.Holds.Correct(&real)
+	return g.Holds.Correct(&truth)
 }
 
 // revise makes a correction of a verdict that the watch has forestalled.

@@ -189,20 +189,20 @@ func (g *gate) read(partition int) error {
 		if err != nil {
 			return err
 		}
-		real := 0
+		verdicts := 0
 		g.reading.Lock()
 		for i := range got.Records {
 			// They come years after their deadline: first there is a default, a hold, and
 			// then the real verdict, which approves.
 			if d := got.Records[i].Value; !bytes.Contains(d, []byte(`"source":"default_deadline"`)) {
 				g.comparison.add(d)
-				real++
+				verdicts++
 			}
 		}
 		g.reading.Unlock()
 		next = got.Next
 		select {
-		case g.decided <- real:
+		case g.decided <- verdicts:
 		case <-g.failed.Done():
 			return nil
 		}
