@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
+	"github.com/sluice-risk/sluice/pipeline/window/disk"
 	"github.com/sluice-risk/sluice/rules"
 )
 
@@ -25,8 +26,10 @@ type Config struct {
 	Kafka  KafkaConfig `yaml:"kafka"`
 	Topics Topics      `yaml:"topics"`
 	Store  string      `yaml:"store"` // pebble:DIR, or redis://HOST:PORT[,HOST:PORT…]
-	Redis  RedisConfig `yaml:"redis"`
-	Rules  string      `yaml:"rules"` // folder of the ruleset
+	// StoreFiles is where an embedded store writes; nil is the file system of the machine.
+	StoreFiles disk.Files  `yaml:"-"`
+	Redis      RedisConfig `yaml:"redis"`
+	Rules      string      `yaml:"rules"` // folder of the ruleset
 	// RulesKept is the folder in which rulesets that were loaded are kept by their
 	// hash, to be activated again; "" is one in the embedded store, and none with
 	// another store; none is none.

@@ -76,7 +76,7 @@ func OpenStore(ctx context.Context, c *Config, features []window.Feature, log *s
 		}
 	}
 	if !c.onRedis() {
-		options.Dir = c.storeDir()
+		options.Dir, options.Files = c.storeDir(), c.StoreFiles
 		return window.Open(options)
 	}
 	r := &c.Redis
