@@ -274,7 +274,15 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			s.gate.Ledger.Revise(m.Tx, m.Latest)
 			s.gate.Notices.Revised(r.Value)
 		default:
-			if !s.gate.Ledger.Known(m.Tx) {
+			earlier, noted := s.gate.Store.Earlier(m.Tx)
+			if noted && (earlier.Partition != m.Partition || earlier.Offset != m.Offset) {
+				// Stored bytes that were published again: what is to be said after them is
+				// said where they stand first.
+				earlier.EventTime, earlier.Latest = m.EventTime, m.Latest
+				s.gate.Ledger.Add(earlier, r.Value)
+				return nil
+			}
+			if _, atHand := s.gate.Ledger.AtHand(m.Tx); !noted && !atHand {
 				found = append(found, m)
 			}
 			// Known ones too: their records were not committed, so their bytes are wanted again at once.

@@ -224,6 +224,9 @@ func (x *Index) add(m *window.Mark, decision []byte) {
 			isDefault: m.Default, revised: m.Revised}
 		x.newest = max(x.newest, m.EventTime)
 	}
+	if m.Default && !k.revised && k.partition == m.Partition && k.offset == m.Offset {
+		k.isDefault = true // the store knows its place, and not that
+	}
 	if len(decision) > 0 && !x.recent.holds(k.bytes) {
 		k.bytes = x.recent.put(decision)
 	}
