@@ -62,9 +62,6 @@ type answer struct {
 	bytes     []byte           // the decision, in Batch.out; none: it has no answer
 	revision  []byte           // the later one that corrects, in Batch.out
 
-	later         []byte // the latest revision of a decision that comes again
-	laterRevision int
-
 	state   atomic.Uint32 // who answers it: see deadline.go
 	told    []byte        // what the watch has published
 	toldAt  window.Mark   // and where

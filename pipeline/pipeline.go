@@ -47,8 +47,6 @@ type Gate struct {
 	// Earlier reads the bytes of a decision that the ledger has only by its place;
 	// errForgotten where nobody has them any more.
 	Earlier func(context.Context, window.Mark) ([]byte, error)
-	// Later reads a later revision at its place; nil in a replay.
-	Later   func(ctx context.Context, partition int, offset int64) ([]byte, error)
 	Metrics *Metrics
 	Log     *slog.Logger
 	// How people are told; nil tells nobody.
@@ -616,29 +614,6 @@ func (e *Engine) repeat(ctx context.Context, b *Batch, part []answer) error {
 			}
 		}
 		b.copyIn(a, stored)
-		if err := e.repeatLater(ctx, a); err != nil {
-			return err
-		}
 	}
-	return nil
-}
-
-// repeatLater adds the latest revision of a decision that comes again, if it has one.
-func (e *Engine) repeatLater(ctx context.Context, a *answer) error {
-	if !a.mark.Revised || e.gate.Holds == nil || e.gate.Later == nil {
-		return nil
-	}
-	latest, ok := e.gate.Holds.Latest(a.hash)
-	if !ok || latest.Revision < 2 {
-		return nil
-	}
-	later, err := e.gate.Later(ctx, int(latest.Partition), latest.Offset)
-	if errors.Is(err, errForgotten) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the decision of %d/%d again: %w", latest.Partition, latest.Offset, err)
-	}
-	a.later, a.laterRevision, a.mark.Latest = later, latest.Revision, latest.Verdict
 	return nil
 }

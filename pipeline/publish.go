@@ -89,10 +89,7 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		if len(a.bytes) == 0 || !a.move(open, taken) {
 			return nil
 		}
-		if err := l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1}); err != nil || len(a.later) == 0 {
-			return err
-		}
-		return l.add(ctx, said{a: a, decision: a.later, verdict: a.mark.Latest, revision: a.laterRevision, again: true})
+		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
 	case !a.decide:
 		return l.sayRevision(ctx, a)
 	case a.state.Load() < taken && l.giveWay(a):
@@ -201,7 +198,6 @@ type said struct {
 	verdict  payment.Verdict
 	revision int
 	at       *window.Mark // where its place is noted; nil: nowhere
-	again    bool         // a later revision that stands elsewhere already
 }
 
 // unsaid is a decision in the record batch that is not written yet.
@@ -234,7 +230,7 @@ func (l *lane) add(ctx context.Context, s said) error {
 		broker.Header{Key: "revision", Value: revision},
 		broker.Header{Key: "verdict", Value: verdictHeader[s.verdict]})
 	l.out.Add(time.Now().UnixMilli(), view(s.a.tx.Payer.AccountID), s.decision, l.headers)
-	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision, s.again || s.revision == 1 && s.at == nil})
+	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision, s.revision == 1 && s.at == nil})
 	return nil
 }
 

@@ -67,7 +67,7 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	s.check = newSettingsCheck(&s.config, conn, reg, log)
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
-		Earlier: s.earlier, Later: s.later, clock: newClock(machineClock()),
+		Earlier: s.earlier, clock: newClock(machineClock()),
 	}
 	s.gate.Now = s.gate.clock.now
 	s.gate.Alerts, s.gate.Watchdog, s.gate.Notices = s.told.alerts, s.told.watchdog, s.told.notices
@@ -121,19 +121,6 @@ func (s *Service) earlier(ctx context.Context, m window.Mark) (decision []byte, 
 		return nil, errForgotten
 	}
 	return decision, nil
-}
-
-// later reads a later revision from its place.
-func (s *Service) later(ctx context.Context, partition int, offset int64) ([]byte, error) {
-	var buffer broker.FetchBuffer
-	got, err := s.conn.Fetch(ctx, broker.FetchRequest{Topic: s.config.Topics.Decisions, Partition: partition, Offset: offset, MaxBytes: 64 << 10}, &buffer)
-	if outside := (*broker.OffsetOutOfRangeError)(nil); err != nil && !errors.As(err, &outside) {
-		return nil, err
-	}
-	if len(got.Records) == 0 || got.Records[0].Offset != offset {
-		return nil, errForgotten
-	}
-	return append([]byte(nil), got.Records[0].Value...), nil
 }
 
 // Run decides payments until ctx ends, then settles what was fetched, commits
