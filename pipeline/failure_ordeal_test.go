@@ -123,13 +123,13 @@ func (o *ordeal) start() {
 			o.leaveStore()
 		default:
 			disk.Off()
-			<-done
+			_ = <-done // it was torn down on purpose
 			if err := disk.Lose(rand.New(rand.NewPCG(1, 1))); err != nil {
 				o.t.Error(err)
 			}
 			return
 		}
-		o.t.Cleanup(func() { <-done }) // nobody hears what it does now
+		o.t.Cleanup(func() { _ = <-done }) // nobody hears what it does now
 	}
 }
 

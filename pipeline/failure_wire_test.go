@@ -60,13 +60,6 @@ func (f *fault) strikes() bool {
 	return true
 }
 
-// heal ends it.
-func (f *fault) heal() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.left = 0
-}
-
 // kafkaWire is the way to an embedded broker: it spoils some requests of gates,
 // and cuts a gate off that has died. Clients that are no gates go unharmed.
 type kafkaWire struct {
