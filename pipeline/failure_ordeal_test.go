@@ -123,13 +123,19 @@ func (o *ordeal) start() {
 			o.leaveStore()
 		default:
 			disk.Off()
-			_ = <-done // it was torn down on purpose
+			if err := <-done; err != nil { // it was torn down on purpose
+				o.t.Logf("as the gate ended: %v", err)
+			}
 			if err := disk.Lose(rand.New(rand.NewPCG(1, 1))); err != nil {
 				o.t.Error(err)
 			}
 			return
 		}
-		o.t.Cleanup(func() { _ = <-done }) // nobody hears what it does now
+		o.t.Cleanup(func() { // nobody hears what it does now
+			if err := <-done; err != nil {
+				o.t.Logf("as the gate ended: %v", err)
+			}
+		})
 	}
 }
 
