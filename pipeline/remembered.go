@@ -22,38 +22,61 @@ type remembered struct {
 	from   int64 // of records: behind it the folder has not been yet
 	next   int64 // of decisions: the first that was not read
 	near   int64 // of decisions: about there the folder is
-	lead   int   // decisions that were read, less payments that were looked for
-	latest map[window.TxHash]window.Mark
-	before map[window.TxHash]window.Mark // as many, read earlier
+	vain   int64 // of records: before it nobody searches back again
+	unused int   // of the following: those that nobody has asked for yet
+	latest map[window.TxHash]*firstDecision
+	before map[window.TxHash]*firstDecision // as many, read earlier
 	buffer broker.FetchBuffer
 }
 
-// mostLead is how many decisions a folder reads beyond those that it looks for. Of a
-// payment that was decided elsewhere it finds nothing in them.
-const mostLead = 1 << 14
+// firstDecision is what was said of a transaction first.
+type firstDecision struct {
+	mark window.Mark
+	used bool // the folder has asked for it
+}
+
+// mostUnused is how many decisions a folder reads beyond those that it looks for. Of
+// a payment that was decided elsewhere it finds nothing in them.
+const mostUnused = 1 << 14
+
+// at returns what was read of a transaction, nil for nothing.
+func (r *remembered) at(h window.TxHash) *firstDecision {
+	if d := r.latest[h]; d != nil {
+		return d
+	}
+	return r.before[h]
+}
 
 // find returns what was said of a transaction.
 func (r *remembered) find(index *ledger.Index, h window.TxHash) (m window.Mark, found bool) {
 	if m, found = index.AtHand(h); found {
 		return m, true
 	}
-	if m, found = r.latest[h]; found {
-		return m, true
-	}
-	if m, found = r.before[h]; found {
-		return m, true
+	if d := r.at(h); d != nil {
+		if !d.used {
+			d.used = true
+			r.unused--
+		}
+		return d.mark, true
 	}
 	return index.Find(h) // it was decided long before
 }
 
 // put keeps what was said of a transaction first.
 func (r *remembered) put(m window.Mark) {
-	if r.latest == nil || len(r.latest) >= 2*mostLead {
-		r.latest, r.before = map[window.TxHash]window.Mark{}, r.latest
+	if r.at(m.Tx) != nil {
+		return
 	}
-	if _, known := r.latest[m.Tx]; !known {
-		r.latest[m.Tx] = m
+	if r.latest == nil || len(r.latest) >= 2*mostUnused {
+		for _, d := range r.before {
+			if !d.used {
+				r.unused--
+			}
+		}
+		r.latest, r.before = map[window.TxHash]*firstDecision{}, r.latest
 	}
+	r.latest[m.Tx] = &firstDecision{mark: m}
+	r.unused++
 }
 
 // missing counts the payments of a batch of which nothing is known. Those that are
@@ -68,9 +91,7 @@ func (r *remembered) missing(index *ledger.Index, b *Batch, partition int) (n in
 		if known && m.Default && int(m.Partition) == partition {
 			r.near = max(r.near, m.Offset)
 		}
-		_, read := r.latest[a.hash]
-		_, readBefore := r.before[a.hash]
-		if !known && !read && !readBefore {
+		if !known && r.at(a.hash) == nil {
 			n++
 		}
 	}
@@ -81,35 +102,75 @@ func (r *remembered) missing(index *ledger.Index, b *Batch, partition int) (n in
 func (l *lane) remember(ctx context.Context, b *Batch, s span) error {
 	r, index := &l.folder.remembered, l.gate.Ledger
 	if s.from < r.from { // set back: see cursor.reopen
-		r.next, r.near, r.lead = s.decisions, 0, 0
+		r.next, r.near, r.vain = s.decisions, 0, 0
 	}
-	r.from, r.lead = s.from, max(0, r.lead-len(b.answers))
+	r.from = s.from
 	missing := r.missing(index, b, l.partition)
 	if missing == 0 {
 		return nil
 	}
-	if from := max(s.decisions, r.near-mostLead/2); r.next < from {
-		r.next, r.lead = from, 0
-	}
-	for missing > 0 && r.next < l.end.Load() && r.lead < mostLead {
-		got, err := l.conn.Fetch(ctx, broker.FetchRequest{Topic: l.topics.Decisions, Partition: l.partition, Offset: r.next}, &r.buffer)
-		if outside := (*broker.OffsetOutOfRangeError)(nil); errors.As(err, &outside) && outside.First > r.next {
-			r.next = outside.First
-			continue
-		}
+	r.next = max(r.next, s.decisions, r.near-mostUnused/2)
+	for missing > 0 && r.next < l.end.Load() && r.unused < mostUnused {
+		next, err := l.readDecisions(ctx, r.next, r.put)
 		if err != nil {
-			return fmt.Errorf("read what was decided before: %w", err)
+			return err
 		}
-		for i := range got.Records {
-			d := &got.Records[i]
-			m, revision, err := ledger.MarkOf(l.gate.Store.Key(), int32(l.partition), d.Offset, d.Value)
-			if err == nil && revision == 1 {
-				r.put(m)
-			}
-		}
-		r.next = got.Next
-		r.lead += len(got.Records)
+		r.next = next
 		missing = r.missing(index, b, l.partition)
 	}
+	if missing > 0 && s.from >= r.vain {
+		return l.searchBack(ctx, b, s)
+	}
 	return nil
+}
+
+// searchBack looks for what was said of a batch in all decisions behind the folder:
+// what was left unanswered while a store was away has its decisions out of order.
+// Who finds nothing does not look again for a while.
+func (l *lane) searchBack(ctx context.Context, b *Batch, s span) error {
+	r, index := &l.folder.remembered, l.gate.Ledger
+	wanted := map[window.TxHash]bool{}
+	for i := range b.answers {
+		if a := &b.answers[i]; a.usable && r.at(a.hash) == nil {
+			if _, known := index.AtHand(a.hash); !known {
+				wanted[a.hash] = true
+			}
+		}
+	}
+	found := 0
+	for next := s.decisions; next < r.next && found < len(wanted); {
+		var err error
+		next, err = l.readDecisions(ctx, next, func(m window.Mark) {
+			if wanted[m.Tx] && r.at(m.Tx) == nil {
+				r.put(m)
+				found++
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if found == 0 {
+		r.vain = s.from + mostUnused
+	}
+	return nil
+}
+
+// readDecisions gives the first decisions from an offset on, as many as one fetch
+// brings, and returns where to read on.
+func (l *lane) readDecisions(ctx context.Context, from int64, first func(window.Mark)) (next int64, err error) {
+	got, err := l.conn.Fetch(ctx, broker.FetchRequest{Topic: l.topics.Decisions, Partition: l.partition, Offset: from}, &l.folder.remembered.buffer)
+	if outside := (*broker.OffsetOutOfRangeError)(nil); errors.As(err, &outside) && outside.First > from {
+		return outside.First, nil
+	}
+	if err != nil {
+		return from, fmt.Errorf("read what was decided before: %w", err)
+	}
+	for i := range got.Records {
+		d := &got.Records[i]
+		if m, revision, err := ledger.MarkOf(l.gate.Store.Key(), int32(l.partition), d.Offset, d.Value); err == nil && revision == 1 {
+			first(m)
+		}
+	}
+	return got.Next, nil
 }
