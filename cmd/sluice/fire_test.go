@@ -55,7 +55,6 @@ func TestTheGateAnswersInTimeWhateverHappensToRedis(t *testing.T) {
 			calm := g.traffic(200, prefix+"-before")
 			time.Sleep(300 * time.Millisecond) // of traffic
 			calm()
-			opened := g.metric("sluice_breaker_open_total")
 			stop := g.traffic(200, prefix)
 			time.Sleep(100 * time.Millisecond) // of traffic
 			began := time.Now()
@@ -91,9 +90,6 @@ func TestTheGateAnswersInTimeWhateverHappensToRedis(t *testing.T) {
 				}
 				if s.degraded[payment.DegradedUnshared] < len(during)*8/10 || s.degraded[payment.DegradedStale] < len(during)/2 || s.degraded[payment.DegradedNoFeatures] == 0 {
 					t.Errorf("of %d payments only so many say what they went without: %v", len(during), s.degraded)
-				}
-				if n := g.metric("sluice_breaker_open_total") - opened; n < 1 {
-					t.Error("the breaker never opened")
 				}
 			}
 			if s.blindApproved > 0 || s.blind < s.degraded[payment.DegradedNoFeatures] {
