@@ -478,12 +478,12 @@ func (g *liveGate) end(topic string, partition int) int64 {
 	return end
 }
 
-// slowRules take some hundred milliseconds for a payment on the web, and no time
-// for others.
+// slowRules take a hundred milliseconds and more for a payment on the web, and no
+// time for others.
 func slowRules(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString("rules:\n")
-	for i := range 2000 {
+	for i := range 6000 {
 		fmt.Fprintf(&b, "  - {id: slow-%d, description: Slow, owner: test, applies_to: {channel: [web]}, when: 'attributes.note matches \"^(a|ab|abc.{1,9}x)*(b|bc|c[a-z]*%dy)*Z$\"', verdict: hold, reason: SLOW}\n", i, i)
 	}
 	return rulesIn(t, map[string]string{
@@ -512,19 +512,23 @@ func TestSlowRulesHoldUpNobodysAnswer(t *testing.T) {
 	g.decisions(2)
 	g.commits(0, 1)
 	h, pulse := g.listen(0, 1), feelPulse(t)
-	slow := g.flow(0, 25, "s-", func(int) []string { return onTheWeb() })
+	slow := g.flow(0, 30, "s-", func(int) []string { return onTheWeb() })
 	quick := g.flow(1, 50, "q-", nil)
-	h.until(60*time.Second, "75 payments on the web", func(of map[string][]answered) bool { return len(of["s-74"]) > 0 })
+	h.until(60*time.Second, "50 payments on the web", func(of map[string][]answered) bool { return len(of["s-49"]) > 0 })
 	slowIDs, quickIDs := slow.stop(), quick.stop()
 	h.decided(append(slices.Clone(slowIDs), quickIDs...)...)
 	s, q := h.share(slowIDs, pulse), h.share(quickIDs, pulse)
-	t.Logf("a micro-batch takes %v; slow: %v; beside them: %v", g.meanDecide(), s, q)
+	t.Logf("slow: %v; beside them: %v", s, q)
 	s.atLeast(t, 95) // rules that compute leave a busy machine no processor
 	q.atLeast(t, 99)
-	if all := g.gathered("sluice_defaults_total{cause=rules}") + g.gathered("sluice_defaults_total{cause=lane}"); int(all) < len(slowIDs)/2 {
+	if all := g.gathered("sluice_defaults_total{cause=rules}") + g.gathered("sluice_defaults_total{cause=lane}"); int(all) < len(slowIDs)/3 {
 		t.Errorf("%v payments were given a default because rules are slow; the test proves little", all)
 	}
-	g.commits(0, int64(len(slowIDs)+1))
+	for began := time.Now(); g.committed(0) < int64(len(slowIDs)+1); time.Sleep(20 * time.Millisecond) { // Kafka tells nobody
+		if time.Since(began) > 90*time.Second {
+			t.Fatalf("%d of %d payments are committed", g.committed(0), len(slowIDs)+1)
+		}
+	}
 	g.send(g.config.Topics.Transactions, 1, paid("last"))
 	h.decided("last")
 	for _, id := range slowIDs {
@@ -685,22 +689,6 @@ func TestAPaymentInTwoStuckLanesHasOneDefault(t *testing.T) {
 	if defaults == 0 {
 		t.Error("no payment was given a default; the test proves nothing")
 	}
-}
-
-// meanDecide is how long micro-batches take on average.
-func (g *liveGate) meanDecide() time.Duration {
-	g.t.Helper()
-	families, err := g.metrics.Gather()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == "sluice_decide_seconds" {
-			h := f.Metric[0].GetHistogram()
-			return time.Duration(h.GetSampleSum() / float64(max(1, h.GetSampleCount())) * 1e9).Round(time.Millisecond)
-		}
-	}
-	return 0
 }
 
 // gathered is a metric of the present run by name and labels, as
