@@ -40,6 +40,7 @@ func (s *Redis) attempt(ctx context.Context, ask func(context.Context) error) er
 	}
 	within, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
+	own, _ := within.Deadline()
 	err := ask(within)
 	if err == nil {
 		return nil
@@ -49,10 +50,17 @@ func (s *Redis) attempt(ctx context.Context, ask func(context.Context) error) er
 	if !later || errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
-	if ctx.Err() == nil { // else the caller's time is over, which says nothing of the store
+	if !endsBy(ctx, own) { // else the caller's time is over, which says nothing of the store
 		s.breaker.open(err)
 	}
 	return away(err)
+}
+
+// endsBy tells whether a context is over at a time at the latest. A connection
+// notices a moment before the context does, so it is no use to ask ctx.Err.
+func endsBy(ctx context.Context, t time.Time) bool {
+	end, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !end.After(t) && !time.Now().Before(end)
 }
 
 // passes tells whether an error of the client may pass: a server has answered "not

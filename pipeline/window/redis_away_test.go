@@ -634,3 +634,25 @@ func TestWhatStandsOnTheTopicIsTheFirstDecision(t *testing.T) {
 		t.Errorf("it expires in %v", ttl)
 	}
 }
+
+// That a caller's time is over says nothing of the store. A connection notices it a
+// moment before the caller's context does.
+func TestACallersTimeThatIsOverIsNoOutage(t *testing.T) {
+	wire := startBadWire(t, part(t, "SLUICE_TEST_REDIS"))
+	at := newOwnStore(t, redisURL(t))
+	at.URL, at.Timeout = "redis://"+wire.listener.Addr().String(), 20*time.Second
+	s := openedRedis(t, at, Options{})
+	letGo := wire.hold()
+	defer letGo()
+	for i := range 100 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*100*time.Microsecond)
+		_, err := s.First(ctx, []TxHash{{uint64(i), 1}}, [][]byte{[]byte("{}")})
+		cancel()
+		if !errors.Is(err, ErrAway) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("it stops waiting with %v", err)
+		}
+	}
+	if h := s.Health(); h.Away || h.Opened != 0 {
+		t.Errorf("the store is taken for away: %+v", h)
+	}
+}
