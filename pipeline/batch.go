@@ -67,6 +67,7 @@ type answer struct {
 	toldAt  window.Mark   // and where
 	toldNew bool          // for the first time
 	why     cause         // of a default
+	late    bool          // a default that the front gives for its verdict, which came too late
 }
 
 // The states of an answer that is decided for the first time. Who moves it on

@@ -52,7 +52,7 @@ func (s *Service) commitNowAndThen(ctx context.Context, g *broker.Generation, w 
 func (s *Service) commit(ctx context.Context, g *broker.Generation, w *settling) error {
 	durable := s.gate.Store.Durable()
 	name := storeName(s.gate.Store.Key())
-	servers, now := s.gate.Store.Incarnation(), time.Now()
+	servers, now := s.ground.Load().servers, time.Now() // before the cursors: they may be set back now
 	var commits []broker.Commit
 	var done []func()
 	add := func(topic string, partition int, c *cursor) {

@@ -236,6 +236,9 @@ func (c *cursor) committedTo(next int64) {
 // servers it stood on, when, and where the oldest open hold stands.
 
 func metadata(store, servers string, s settlement, holds int64, at time.Time) string {
+	if servers == "" {
+		servers = "?"
+	}
 	return fmt.Sprintf("3 %s %d %d %s %d %d", store, s.decisions, s.ordinal, servers, at.Unix(), min(holds, s.decisions))
 }
 

@@ -49,6 +49,7 @@ type watch struct {
 	// Scratch, guarded by the lane's lock.
 	decision payment.Decision
 	telling  []*answer
+	asked    []*answer
 	hashes   []window.TxHash
 	bytes    [][]byte
 	claims   *ledger.Claims
@@ -280,15 +281,14 @@ func (g *Gate) defaultOf(rs rulesetOf, a *answer, d *payment.Decision) {
 	g.Watchdog.Saw(d)
 }
 
-// publishTold publishes what the watch has taken over. Members who share a store
-// are asked who was first, but not for long.
+// publishTold publishes what the watch has taken over.
 func (l *lane) publishTold(ctx context.Context) error {
 	w := l.watch
 	if len(w.telling) == 0 {
 		l.gate.Ledger.Settle(w.claims, nil, nil)
 		return nil
 	}
-	l.agree(ctx)
+	l.agree(ctx, w.telling)
 	for _, a := range w.telling {
 		to := &a.toldAt
 		if !a.toldNew {
@@ -315,29 +315,29 @@ func (l *lane) publishTold(ctx context.Context) error {
 	return nil
 }
 
-// agree lets what the watch says be the first of its transactions, among all
-// members. Where another one was first, that is what is said.
-func (l *lane) agree(ctx context.Context) {
+// agree lets defaults be the first decisions of their transactions, among all
+// members who share a store. Where another one was first, that is what is said. It
+// waits for a store no longer than a call may take, and for one that is away not at
+// all: only then two members can say different things of one payment that came to
+// both. The caller holds the lane's lock.
+func (l *lane) agree(ctx context.Context, answers []*answer) {
 	w := l.watch
 	if l.gate.Shared == nil {
 		return
 	}
-	w.hashes, w.bytes = w.hashes[:0], w.bytes[:0]
-	asked := make([]*answer, 0, len(w.telling))
-	for _, a := range w.telling {
+	w.asked, w.hashes, w.bytes = w.asked[:0], w.hashes[:0], w.bytes[:0]
+	for _, a := range answers {
 		if a.toldNew {
-			asked, w.hashes, w.bytes = append(asked, a), append(w.hashes, a.hash), append(w.bytes, a.told)
+			w.asked, w.hashes, w.bytes = append(w.asked, a), append(w.hashes, a.hash), append(w.bytes, a.told)
 		}
 	}
-	brief, cancel := context.WithTimeout(ctx, l.patience(asked))
-	defer cancel()
-	winners, err := l.gate.Shared.First(brief, w.hashes, w.bytes)
+	winners, err := l.gate.Shared.First(ctx, w.hashes, w.bytes)
 	if err != nil {
 		l.folder.standFrom(l.end.Load()) // the store hears of it when it is back
 		return
 	}
-	for i, a := range asked {
-		if winners[i] == nil {
+	for i, a := range w.asked {
+		if winners == nil || winners[i] == nil {
 			continue
 		}
 		m, _, err := ledger.MarkOf(l.gate.Store.Key(), int32(l.partition), -1, winners[i])
@@ -345,21 +345,6 @@ func (l *lane) agree(ctx context.Context) {
 			a.told, a.toldAt = winners[i], m
 		}
 	}
-}
-
-// patience is how long the watch may wait for the store before it says what it has
-// to say: half a margin, and less where a call before has taken the time of these.
-func (l *lane) patience(answers []*answer) time.Duration {
-	margin := l.watch.margin
-	earliest := farAhead
-	for _, a := range answers {
-		earliest = min(earliest, a.deadline)
-	}
-	left := time.Duration(earliest-l.gate.Now()) - margin/4 // for the broker
-	if left < 0 && earliest < l.gate.Now() {
-		return margin / 2 // nothing is to be gained any more
-	}
-	return max(0, min(left, margin/2))
 }
 
 // cause is what made a default necessary.

@@ -152,11 +152,11 @@ func (c *kafkaConn) Read(p []byte) (int, error) {
 func (c *kafkaConn) next() error {
 	var size [4]byte
 	if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
-		return err
+		return c.ended(err)
 	}
 	c.rest = append(size[:], make([]byte, binary.BigEndian.Uint32(size[:]))...)
 	if _, err := io.ReadFull(c.Conn, c.rest[4:]); err != nil {
-		return err
+		return c.ended(err)
 	}
 	key, topic, client, correlation := readRequest(c.rest[4:])
 	c.wire.mu.Lock()
@@ -183,7 +183,25 @@ func (c *kafkaConn) next() error {
 	return nil
 }
 
+// ended hides from the broker that a dead client's connection is gone: the embedded
+// one never ends the session of a member that it could not tell of its joining.
+func (c *kafkaConn) ended(err error) error {
+	if c.isDead() {
+		<-c.wire.over
+	}
+	return err
+}
+
+func (c *kafkaConn) isDead() bool {
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	return c.wire.dead[c.client]
+}
+
 func (c *kafkaConn) Write(p []byte) (int, error) {
+	if c.isDead() {
+		return len(p), nil
+	}
 	correlation := int32(binary.BigEndian.Uint32(p[4:]))
 	c.mu.Lock()
 	f := c.spoiled[correlation]

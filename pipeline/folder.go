@@ -190,7 +190,7 @@ func (l *lane) foldBatch(ctx, drain context.Context, records []broker.Record, s 
 		}
 		at += n
 	}
-	if err := l.claimRevisions(drain, b); err != nil {
+	if err := l.claimRevisions(drain, b, b.answers); err != nil {
 		return err
 	}
 	b.claims = ledger.NewClaims(b)
@@ -288,16 +288,16 @@ func (e *Engine) foldSlice(ctx context.Context, b *Batch, at int) (n int, err er
 	return n, nil
 }
 
-// claimRevisions makes the corrections of a batch the first of their revision,
-// among all members: a payment that came in two partitions has its decision in
-// both, and both owners correct it.
-func (l *lane) claimRevisions(ctx context.Context, b *Batch) error {
+// claimRevisions makes the corrections of a part of a batch the first of their
+// revision, among all members: a payment that came in two partitions has its
+// decision in both, and both owners correct it.
+func (l *lane) claimRevisions(ctx context.Context, b *Batch, part []answer) error {
 	if l.gate.Shared == nil {
 		return nil
 	}
 	b.hashes, b.decisions, b.asked = b.hashes[:0], b.decisions[:0], b.asked[:0]
-	for i := range b.answers {
-		if a := &b.answers[i]; len(a.revision) > 0 {
+	for i := range part {
+		if a := &part[i]; len(a.revision) > 0 {
 			b.hashes, b.decisions, b.asked = append(b.hashes, revisionHash(l.gate.Store.Key(), a.tx.ID, 2)), append(b.decisions, a.revision), append(b.asked, a)
 		}
 	}

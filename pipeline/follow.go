@@ -84,6 +84,23 @@ func (f *follower) from(partition int) int64 {
 	return f.next[partition]
 }
 
+// catchUp indexes what was decided in a partition that becomes ours, up to where
+// its commit says that lane and index go on: nobody follows between generations.
+func (f *follower) catchUp(ctx context.Context, partition int, upTo int64) error {
+	from := f.from(partition)
+	if from >= upTo {
+		return nil
+	}
+	_, err := f.s.conn.ReadRange(ctx, f.s.config.Topics.Decisions, partition, from, upTo, func(r broker.Record) error {
+		f.saw(partition, &r)
+		return nil
+	})
+	if err == nil {
+		f.seen(partition, upTo)
+	}
+	return err
+}
+
 // saw indexes one decision.
 func (f *follower) saw(partition int, r *broker.Record) {
 	if err := f.s.gate.Holds.Saw(int32(partition), r.Offset, r.Value); err != nil {

@@ -26,6 +26,7 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 			return err
 		}
 	}
+	s.ground.Store(groundOf(s.gate.Store)) // before anything is committed or taken over
 	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainFor, cancel) })
@@ -223,7 +224,7 @@ func (s *Service) newLane(a broker.Assignment, p *pace) *lane {
 // something since the last commit.
 func (s *Service) takeOutcomes(ctx context.Context, l *outcomeLane, written uint64) error {
 	note := readMetadata(l.metadata, storeName(s.gate.Store.Key()), written)
-	if !note.ours || note.servers == s.gate.Store.Incarnation() {
+	if !note.ours || s.ground.Load().holds(note.servers) {
 		return nil
 	}
 	return s.rereadOutcomes(ctx, []*outcomeLane{l}, note.at)
@@ -250,13 +251,18 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			"cannot be answered again; if the topic is new, give the gate a new store", "topic", t, "partition", l.partition, "end", fence, "journal", from)
 		from = 0
 	}
+	if s.others != nil {
+		if err := s.others.catchUp(ctx, l.partition, from); err != nil {
+			return err
+		}
+	}
 	l.history = topicRange{Partition: int32(l.partition), From: min(note.holds, from), To: from}
 	l.end.Store(fence)
 	l.cursor = newCursor(a.Offset, from)
 	if _, l.inherited, err = s.conn.Offsets(ctx, l.topics.Transactions, l.partition); err != nil {
 		return err
 	}
-	if note.ours && note.servers != s.gate.Store.Incarnation() {
+	if note.ours && !s.ground.Load().holds(note.servers) {
 		if err := s.reread(ctx, l, note.at); err != nil { // the store may have lost something between that commit and now
 			return err
 		}

@@ -17,12 +17,32 @@ import (
 // its folder read once more what was folded since a bound before, and the lanes of
 // outcomes go back as far. Entries that the logs still have are ignored there.
 
+// ground is what the cursors of the lanes rest on: servers of the store that have
+// all that was folded. Offsets are committed with it, so that the next owner of a
+// partition knows whether the store may have lost something since.
+type ground struct {
+	epoch   uint64
+	servers string
+}
+
+func groundOf(store window.Store) *ground {
+	for {
+		g := &ground{epoch: store.Epoch(), servers: store.Incarnation()}
+		if store.Epoch() == g.epoch {
+			return g
+		}
+	}
+}
+
+// holds tells whether it is what offsets were committed with.
+func (g *ground) holds(servers string) bool { return g.servers != "" && g.servers == servers }
+
 // watchStore looks whether the store is there, and whether it has lost something
 // while we use it; and whether the machine's clock was set.
 func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*outcomeLane) error {
 	tick := time.NewTicker(2 * lookAgain)
 	defer tick.Stop()
-	epoch, away := s.gate.Store.Epoch(), false
+	away := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -41,8 +61,8 @@ func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*out
 		if err := s.gate.outages.mark(ctx, s.gate.Store); err != nil {
 			return unlessOver(ctx, err)
 		}
-		now := s.gate.Store.Epoch()
-		if now == epoch || away {
+		now := groundOf(s.gate.Store)
+		if now.epoch == s.ground.Load().epoch || away {
 			continue
 		}
 		since := time.Now()
@@ -56,7 +76,7 @@ func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*out
 		if err != nil {
 			return unlessOver(ctx, err)
 		}
-		epoch = now
+		s.ground.Store(now) // from here on commits say that the cursors were set back
 	}
 }
 

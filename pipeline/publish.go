@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -55,8 +56,12 @@ func (l *lane) publishDecisions(ctx context.Context, b *Batch, part []answer) (f
 	defer l.mu.Unlock()
 	from = l.end.Load()
 	now := l.gate.Now()
+	l.defaultLate(ctx, part, now)
+	if err := l.correctTold(ctx, b, part, now); err != nil {
+		return from, err
+	}
 	for i := range part {
-		if err := l.say(ctx, &part[i], b, now); err != nil {
+		if err := l.say(ctx, &part[i], b); err != nil {
 			return from, err
 		}
 	}
@@ -77,7 +82,7 @@ func (l *lane) publishDecisions(ctx context.Context, b *Batch, part []answer) (f
 
 // say adds what the front has to say of one answer: its first revision, unless
 // the watch was faster, and the later one that corrects an earlier decision.
-func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) error {
+func (l *lane) say(ctx context.Context, a *answer, b *Batch) error {
 	switch {
 	case a.repeat && a.repeatOf >= 0:
 		first := &b.answers[a.repeatOf]
@@ -94,23 +99,58 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch, now payment.Time) e
 		return l.sayRevision(ctx, a)
 	case a.state.Load() < taken && l.giveWay(a):
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1})
-	case a.tooLate(now) && a.move(judged, forestalled): // the process stood still, or the broker did
-		l.watch.write(l.gate, l.gate.ruleset(), a)
+	case a.late:
 		if err := l.add(ctx, said{a: a, decision: a.told, verdict: a.toldAt.Verdict, revision: 1, at: &a.toldAt}); err != nil {
 			return err
 		}
-		a.why = causePaused
 		l.gate.Metrics.told(a)
 	case a.state.Load() == taken || a.move(judged, taken):
 		return l.add(ctx, said{a: a, decision: a.bytes, verdict: a.mark.Verdict, revision: 1, at: &a.mark})
 	}
-	if a.state.Load() == hastened || a.mark.Default {
-		return nil
+	return l.sayRevision(ctx, a)
+}
+
+// correctTold makes the corrections of the defaults that the watch has given, or
+// defaultLate. Without the store they are left to the folder.
+func (l *lane) correctTold(ctx context.Context, b *Batch, part []answer, now payment.Time) error {
+	for i := range part {
+		a := &part[i]
+		if !a.decide || a.state.Load() != forestalled || !a.toldAt.Default || a.mark.Default {
+			continue
+		}
+		if err := a.revise(now, b); err != nil {
+			return err
+		}
 	}
-	if err := a.revise(now, b); err != nil {
+	err := l.claimRevisions(ctx, b, part)
+	if !errors.Is(err, window.ErrAway) {
 		return err
 	}
-	return l.sayRevision(ctx, a)
+	b.deferred = true
+	for i := range part {
+		part[i].revision = nil
+	}
+	return nil
+}
+
+// defaultLate makes defaults of the verdicts that have become too late: the process
+// stood still, or the broker did.
+func (l *lane) defaultLate(ctx context.Context, part []answer, now payment.Time) {
+	w := l.watch
+	w.telling = w.telling[:0]
+	for i := range part {
+		a := &part[i]
+		if !a.decide || !a.tooLate(now) || a.state.Load() != judged {
+			continue
+		}
+		if _, stored := l.overtaken(a); stored != nil || !a.move(judged, forestalled) {
+			continue
+		}
+		w.write(l.gate, l.gate.ruleset(), a)
+		a.why, a.late = causePaused, true
+		w.telling = append(w.telling, a)
+	}
+	l.agree(ctx, w.telling)
 }
 
 // tooLate tells that a verdict has become one after the deadline, so that the

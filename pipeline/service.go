@@ -23,8 +23,9 @@ type Service struct {
 	conn     *broker.Conn
 	log      *slog.Logger
 	check    *settingsCheck
-	told     *told       // alerts and notices
-	wentAway time.Time   // the store, last; watchStore's own
+	told     *told     // alerts and notices
+	wentAway time.Time // the store, last; watchStore's own
+	ground   atomic.Pointer[ground]
 	working  atomic.Bool // lanes are deciding
 	desk     *holdDesk   // about holds
 	others   *follower   // of the decisions of other members; nil where there are none

@@ -59,7 +59,7 @@ type options struct {
 }
 
 func defaultOptions() options {
-	return options{seed: 20261125, payments: 500_000, rate: 1000, faults: 60, powerCuts: 12, partitions: 8, session: 3 * time.Second,
+	return options{seed: 20261125, payments: 500_000, rate: 200, faults: 60, powerCuts: 12, partitions: 8, session: 3 * time.Second,
 		unit: 10 * time.Second, settle: 5 * time.Minute, java: os.Getenv("SLUICE_TEST_JAVA"), libs: os.Getenv("SLUICE_TEST_KAFKA_LIBS")}
 }
 

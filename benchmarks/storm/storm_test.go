@@ -53,7 +53,7 @@ func check(t *testing.T, r *report) {
 // and again, and with it what was not synced. `make storm` does this for longer.
 func TestStormBreaksNoPromise(t *testing.T) {
 	o := prepared(t)
-	o.payments, o.rate, o.faults, o.powerCuts = 14_000, 300, 9, 4
+	o.payments, o.rate, o.faults, o.powerCuts = 7_500, 150, 9, 4
 	o.only = []string{"member-kill", "member-cut", "member-silent", "member-slow", "broker-kill", "leader-move"}
 	r, err := run(t.Context(), o, t.Output())
 	if err != nil {

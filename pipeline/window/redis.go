@@ -187,7 +187,7 @@ func OpenRedis(ctx context.Context, at RedisOptions, opts Options) (*Redis, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &Redis{opts: opts, at: at, where: &where, names: namesOf(at.Prefix), nodes: &nodes{}, parked: map[TxHash]bool{},
+	s := &Redis{opts: opts, at: at, where: &where, names: namesOf(at.Prefix), nodes: &nodes{clustered: where.cluster}, parked: map[TxHash]bool{},
 		calls: make(chan struct{}, 1), patience: max(at.Timeout, opening), trust: 1}
 	s.breaker = newBreaker(s.probe, opts.OnHealth)
 	if s.client, err = at.connect(&where, s.nodes); err != nil {

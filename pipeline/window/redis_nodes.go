@@ -24,11 +24,13 @@ import (
 // replication id, which changes when a replica is promoted. Both are asked for
 // on each new connection, after each failed command, and every few seconds.
 type nodes struct {
+	clustered bool
+
 	mu      sync.Mutex
 	known   map[string]bool
 	changes uint64   // how often somebody unknown has answered
 	asked   []string // who answered since all were asked last
-	masters []string // who answered when all were asked last
+	masters []string // of the masters, as far as all are known; nil where they are not
 }
 
 // checkNodesEvery is how often all masters are asked who they are.
@@ -59,6 +61,12 @@ func (n *nodes) ask(ctx context.Context, of informant) error {
 	if n.known == nil {
 		n.known = map[string]bool{}
 	}
+	switch {
+	case !n.clustered:
+		n.masters = []string{id}
+	case !n.known[id]:
+		n.masters = nil // until all are asked: whom it has replaced is not known
+	}
 	if !n.known[id] {
 		n.known[id] = true
 		n.changes++
@@ -69,11 +77,14 @@ func (n *nodes) ask(ctx context.Context, of informant) error {
 	return nil
 }
 
-// incarnation names all masters as they are now.
+// incarnation names all masters as they are now, "" where they are not known.
 func (n *nodes) incarnation() string {
 	n.mu.Lock()
 	ids := slices.Sorted(slices.Values(n.masters))
 	n.mu.Unlock()
+	if len(ids) == 0 {
+		return ""
+	}
 	sum := sha256.Sum256([]byte(strings.Join(ids, "\n")))
 	return hex.EncodeToString(sum[:8])
 }

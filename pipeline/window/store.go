@@ -40,7 +40,8 @@ type Store interface {
 	// acknowledged. That of an embedded store never does: it does not open then.
 	Epoch() uint64
 	// Incarnation names the servers that hold the store now: another name than
-	// before means that what was acknowledged before may be lost. It has no spaces.
+	// before means that what was acknowledged before may be lost. It changes no later
+	// than Epoch does, and has no spaces; "" where it is not known at the moment.
 	Incarnation() string
 	// Holds reports whether a transaction stands in the logs. One that was decided
 	// and does not was late, or its entry was lost.

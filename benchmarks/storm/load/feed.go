@@ -26,6 +26,8 @@ type Feed struct {
 	Seed                   uint64
 	Rate                   float64 // payments per second
 	Payments               int     // at the least
+	// Apart is how much later at the least a payment comes again in another partition.
+	Apart time.Duration
 
 	sent atomic.Int64
 }
@@ -33,7 +35,7 @@ type Feed struct {
 // Sent is how many payments were sent so far, each once.
 func (f *Feed) Sent() int { return int(f.sent.Load()) }
 
-const tick = 10 * time.Millisecond
+const tick = 50 * time.Millisecond
 
 // Run sends the payments, and more of them until enough is closed. It returns
 // when Kafka has all of them. A partition that cannot be written to is waited for
@@ -101,11 +103,12 @@ func (f *Feed) make(ctx context.Context, lanes []*lane, enough <-chan struct{}) 
 			}
 			lanes[2*home].put(m)
 			if rng.IntN(100) == 0 {
-				to := home
+				a := again{now.Add(time.Duration(rng.IntN(4)) * time.Duration(rng.Int64N(int64(10*time.Second)))), home, m}
 				if rng.IntN(2) == 0 {
-					to = (home + 1 + rng.IntN(max(1, f.Partitions-1))) % f.Partitions
+					a.partition = (home + 1 + rng.IntN(max(1, f.Partitions-1))) % f.Partitions
+					a.at = a.at.Add(f.Apart)
 				}
-				later = append(later, again{now.Add(time.Duration(rng.IntN(4)) * time.Duration(rng.Int64N(int64(10*time.Second)))), to, m})
+				later = append(later, a)
 			}
 		}
 		over := f.Sent() >= f.Payments && closed(enough)
