@@ -52,7 +52,8 @@ func (s *Service) commitNowAndThen(ctx context.Context, g *broker.Generation, w 
 func (s *Service) commit(ctx context.Context, g *broker.Generation, w *settling) error {
 	durable := s.gate.Store.Durable()
 	name := storeName(s.gate.Store.Key())
-	servers, now := s.ground.Load().servers, time.Now() // before the cursors: they may be set back now
+	servers := s.ground.Load().servers // before the cursors: they may be set back now
+	before := time.Now().Add(-s.config.Windows.LossBound)
 	var commits []broker.Commit
 	var done []func()
 	add := func(topic string, partition int, c *cursor) {
@@ -68,7 +69,7 @@ func (s *Service) commit(ctx context.Context, g *broker.Generation, w *settling)
 		if !open || topic != s.config.Topics.Transactions {
 			oldest = at.decisions
 		}
-		commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, servers, at, oldest, now)})
+		commits = append(commits, broker.Commit{Topic: topic, Partition: partition, Offset: at.next, Metadata: metadata(name, servers, at, oldest, c.asOf(before))})
 		done = append(done, func() { c.committedTo(at.next) })
 	}
 	for _, l := range w.lanes {

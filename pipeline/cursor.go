@@ -23,13 +23,30 @@ import (
 // however long a store is away.
 type cursor struct {
 	mu        sync.Mutex
-	spans     []span     // from the durable one on, in order
-	durable   settlement // below it everything is folded and durable
-	committed int64      // what was committed last
-	inherited int64      // in risk.decisions: those before it belong to records that were folded by an earlier owner
-	force     bool       // commit once more, though the offset may be lower
-	reopened  int        // so often
+	spans     []span      // from the durable one on, in order
+	durable   settlement  // below it everything is folded and durable
+	committed int64       // what was committed last
+	inherited int64       // in risk.decisions: those before it belong to records that were folded by an earlier owner
+	force     bool        // commit once more, though the offset may be lower
+	reopened  int         // so often
+	past      []milestone // where durable was, in the order of time; the first is of an earlier owner
+	limit     int64       // nothing is committed beyond it; -1: no limit
 }
+
+// milestone is where a cursor was: what a store has acknowledged since then belongs
+// to records from next on. That is not the same as their age, since a backlog is
+// folded late.
+type milestone struct {
+	at              time.Time
+	next, decisions int64
+}
+
+// Milestones are so far apart at the least, in the time in which a lane gets on, and
+// so many are kept.
+const (
+	milestoneEvery = 500 * time.Millisecond
+	maxMilestones  = 256
+)
 
 // span is some records that follow each other.
 type span struct {
@@ -57,7 +74,42 @@ type settlement struct {
 }
 
 func newCursor(next, decisions int64) *cursor {
-	return &cursor{durable: settlement{next: next, decisions: decisions}, committed: next, inherited: decisions}
+	return &cursor{durable: settlement{next: next, decisions: decisions}, committed: next, inherited: decisions, limit: -1,
+		past: []milestone{{next: next, decisions: decisions}}}
+}
+
+// inherit says where the cursor was a loss bound before the commit with which an
+// earlier owner has left it.
+func (c *cursor) inherit(safe milestone) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.past[0].next, c.past[0].decisions = min(safe.next, c.past[0].next), min(safe.decisions, c.past[0].decisions)
+}
+
+// asOf returns where the cursor was at a time, or before.
+func (c *cursor) asOf(t time.Time) milestone {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.past[0]
+	for _, later := range c.past[1:] {
+		if !later.at.After(t) {
+			m = later
+		}
+	}
+	m.next, m.decisions = min(m.next, c.durable.next), min(m.decisions, c.durable.decisions)
+	return m
+}
+
+// pass notes where the cursor is.
+func (c *cursor) pass(now time.Time) {
+	last := &c.past[len(c.past)-1]
+	if last.next == c.durable.next || now.Sub(last.at) < milestoneEvery {
+		return
+	}
+	if len(c.past) == maxMilestones {
+		c.past = slices.Delete(c.past, 0, 1)
+	}
+	c.past = append(c.past, milestone{now, c.durable.next, c.durable.decisions})
 }
 
 // end is the record after all spans.
@@ -173,7 +225,17 @@ func (c *cursor) reopen(from, decisions int64) {
 func (c *cursor) restart(next int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spans, c.durable.next, c.force = c.spans[:0], next, true
+	c.spans, c.durable.next, c.force, c.limit = c.spans[:0], next, true, -1
+}
+
+// holdAt lets nothing be committed beyond a record until the cursor is restarted.
+func (c *cursor) holdAt(next int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.limit < 0 || next < c.limit {
+		c.limit = next
+	}
+	c.force = true
 }
 
 // idle tells whether everything that was fetched is folded.
@@ -215,7 +277,12 @@ func (c *cursor) ready(durable uint64) (s settlement, ok bool) {
 	if len(c.spans) > 0 {
 		c.durable.decisions = c.spans[0].decisions
 	}
-	return c.durable, c.durable.next != c.committed || c.force
+	c.pass(time.Now())
+	s = c.durable
+	if c.limit >= 0 {
+		s.next = min(s.next, c.limit)
+	}
+	return s, s.next != c.committed || c.force
 }
 
 // moved tells whether an offset was not committed yet.
@@ -233,37 +300,39 @@ func (c *cursor) committedTo(next int64) {
 
 // The metadata of a commit says up to where the journal has indexed the
 // partition of risk.decisions, which journal that is, how long it was, which
-// servers it stood on, when, and where the oldest open hold stands.
+// servers it stood on, where the oldest open hold stands, and where the cursor was a
+// loss bound before.
 
-func metadata(store, servers string, s settlement, holds int64, at time.Time) string {
+func metadata(store, servers string, s settlement, holds int64, safe milestone) string {
 	if servers == "" {
 		servers = "?"
 	}
-	return fmt.Sprintf("3 %s %d %d %s %d %d", store, s.decisions, s.ordinal, servers, at.Unix(), min(holds, s.decisions))
+	return fmt.Sprintf("4 %s %d %d %s %d %d %d", store, s.decisions, s.ordinal, servers, min(holds, s.decisions), safe.next, safe.decisions)
 }
 
 // commitNote is what the metadata of a commit says.
 type commitNote struct {
-	decisions int64  // where the index must be completed from
-	ours      bool   // the commit was made with this journal as it is now, not with another one or before it was put back to an earlier state
-	servers   string // see window.Store.Incarnation; "" where that is not known
-	at        time.Time
-	holds     int64 // where open holds must be looked for from
+	decisions int64     // where the index must be completed from
+	ours      bool      // the commit was made with this journal as it is now, not with another one or before it was put back to an earlier state
+	servers   string    // see window.Store.Incarnation; "" where that is not known
+	holds     int64     // where open holds must be looked for from
+	safe      milestone // where the cursor was a loss bound before, without a time
 }
 
 func readMetadata(meta, store string, written uint64) (n commitNote) {
 	parts := strings.Fields(meta)
-	if len(parts) != 7 || parts[0] != "3" || parts[1] != store {
+	if len(parts) != 8 || parts[0] != "4" || parts[1] != store {
 		return n
 	}
 	decisions, err := strconv.ParseInt(parts[2], 10, 64)
 	ordinal, err2 := strconv.ParseUint(parts[3], 10, 64)
-	at, err3 := strconv.ParseInt(parts[5], 10, 64)
-	holds, err4 := strconv.ParseInt(parts[6], 10, 64)
-	if errors.Join(err, err2, err3, err4) != nil || decisions < 0 || holds < 0 || ordinal > written {
+	holds, err3 := strconv.ParseInt(parts[5], 10, 64)
+	next, err4 := strconv.ParseInt(parts[6], 10, 64)
+	safe, err5 := strconv.ParseInt(parts[7], 10, 64)
+	if errors.Join(err, err2, err3, err4, err5) != nil || min(decisions, holds, next, safe) < 0 || ordinal > written {
 		return n
 	}
-	return commitNote{decisions, true, parts[4], time.Unix(at, 0), holds}
+	return commitNote{decisions, true, parts[4], holds, milestone{next: next, decisions: safe}}
 }
 
 // storeName tells one journal from another without giving its key away.

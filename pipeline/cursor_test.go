@@ -160,17 +160,17 @@ func TestWhatAStoreHasLostIsFoldedAgain(t *testing.T) {
 // same one put back to an earlier state, or anything that is no such commit,
 // knows none of them.
 func TestLedgerIsReadFromTheBeginningForAnotherJournal(t *testing.T) {
-	at, when := settlement{next: 50, decisions: 42, ordinal: 100}, time.Unix(1_700_000_000, 0)
-	own, other := metadata("journal-a", "run-1", at, 12, when), metadata("journal-b", "run-1", at, 12, when)
-	known := commitNote{42, true, "run-1", when, 12}
+	at, safe := settlement{next: 50, decisions: 42, ordinal: 100}, milestone{next: 30, decisions: 28}
+	own, other := metadata("journal-a", "run-1", at, 12, safe), metadata("journal-b", "run-1", at, 12, safe)
+	known := commitNote{42, true, "run-1", 12, safe}
 	for _, c := range []struct {
 		meta    string
 		written uint64
 		want    commitNote
 	}{
 		{own, 100, known}, {own, 5000, known}, {own, 99, commitNote{}}, {other, 5000, commitNote{}},
-		{"", 100, commitNote{}}, {"1 journal-a 42 100", 100, commitNote{}}, {"3 journal-a 42 100 run-1", 100, commitNote{}},
-		{"3 journal-a x 1 run-1 5 0", 100, commitNote{}}, {"3 journal-a -5 1 run-1 5 0", 100, commitNote{}}, {"3 journal-a 5 1 run-1 5 x", 100, commitNote{}},
+		{"", 100, commitNote{}}, {"1 journal-a 42 100", 100, commitNote{}}, {"3 journal-a 42 100 run-1 5 0", 100, commitNote{}},
+		{"4 journal-a x 1 run-1 5 0 0", 100, commitNote{}}, {"4 journal-a -5 1 run-1 5 0 0", 100, commitNote{}}, {"4 journal-a 5 1 run-1 5 0 x", 100, commitNote{}},
 	} {
 		if got := readMetadata(c.meta, "journal-a", c.written); got != c.want {
 			t.Errorf("%q with %d written: %+v, want %+v", c.meta, c.written, got, c.want)
@@ -195,5 +195,54 @@ func TestWhatWasUnderWayWhenAStoreLostSomethingIsFoldedAgain(t *testing.T) {
 	}
 	if at, ok := c.ready(90); !ok || at.next != 120 {
 		t.Errorf("%+v (%v) is to be committed, want 120", at, ok)
+	}
+}
+
+// What a store has acknowledged since a time belongs to records behind the place
+// where the cursor was then, however old they are; before a lane began, its earlier
+// owner says where that was.
+func TestACursorKnowsWhereItWas(t *testing.T) {
+	c := newCursor(100, 7)
+	c.inherit(milestone{next: 40, decisions: 3})
+	began := time.Now()
+	at := func(n int) time.Time { return began.Add(time.Duration(n) * time.Second) }
+	for n := range 1000 {
+		c.durable.next, c.durable.decisions = int64(101+n), int64(8+n)
+		c.pass(at(n))
+		c.pass(at(n)) // nothing has moved
+	}
+	for _, want := range []struct {
+		asked           int
+		next, decisions int64
+	}{{-1, 845, 752}, {744, 845, 752}, {745, 846, 753}, {999, 1100, 1007}, {5000, 1100, 1007}} {
+		if m := c.asOf(at(want.asked)); m.next != want.next || m.decisions != want.decisions {
+			t.Errorf("as of second %d it was at %d with decisions from %d on, want %d and %d", want.asked, m.next, m.decisions, want.next, want.decisions)
+		}
+	}
+	c = newCursor(100, 7)
+	c.inherit(milestone{next: 40, decisions: 3})
+	c.durable.next, c.durable.decisions = 150, 60
+	c.pass(at(10))
+	if m := c.asOf(at(9)); m.next != 40 || m.decisions != 3 {
+		t.Errorf("before it moved it was at %+v, want what its earlier owner said", m)
+	}
+	c.reopen(40, 3)
+	if m := c.asOf(at(10)); m.next != 40 || m.decisions != 3 {
+		t.Errorf("set back, it is at %+v", m)
+	}
+}
+
+// A lane that is to be set back commits nothing beyond, also before it is.
+func TestNothingIsCommittedBeyondWhereACursorIsSetBack(t *testing.T) {
+	c := newCursor(100, 0)
+	c.settle(c.begin(120, 0), false, true, 1)
+	c.holdAt(50)
+	if at, ok := c.ready(1); !ok || at.next != 50 {
+		t.Errorf("%d is committed (%v), want 50", at.next, ok)
+	}
+	c.restart(50)
+	c.settle(c.begin(130, 0), false, true, 2)
+	if at, ok := c.ready(2); !ok || at.next != 130 {
+		t.Errorf("%d is committed (%v), want 130", at.next, ok)
 	}
 }

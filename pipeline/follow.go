@@ -101,6 +101,26 @@ func (f *follower) catchUp(ctx context.Context, partition int, upTo int64) error
 	return err
 }
 
+// hurry indexes what was decided in the partitions of other members while we had
+// none, before lanes begin: a payment may have come in two. A partition that cannot
+// be read now is not waited for.
+func (f *follower) hurry(ctx context.Context, ours map[int]*lane, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	ends, err := f.s.conn.TopicOffsets(ctx, f.s.config.Topics.Decisions)
+	if err != nil {
+		return unlessOver(ctx, err)
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	for p, end := range ends {
+		if ours[p] != nil {
+			continue // see takeOver
+		}
+		work.Go(func() error { return unlessOver(ctx, f.catchUp(ctx, p, end.End)) })
+	}
+	return work.Wait()
+}
+
 // saw indexes one decision.
 func (f *follower) saw(partition int, r *broker.Record) {
 	if err := f.s.gate.Holds.Saw(int32(partition), r.Offset, r.Value); err != nil {

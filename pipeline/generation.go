@@ -62,15 +62,17 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 			continue // see holds.go
 		}
 		if a.Topic == s.config.Topics.Outcomes {
-			l := &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, cursor: newCursor(a.Offset, 0), pace: pace, paced: transactions + a.Partition}
-			l.metadata = a.Metadata
+			l := &outcomeLane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, metadata: a.Metadata, pace: pace, paced: transactions + a.Partition}
 			outcomes = append(outcomes, l)
 			givesUp = givesUp || a.Partition == 0
 			prepare.Go(func() error {
-				if err := s.enter(inner, pace, l.paced, a); err != nil {
+				first, err := s.enter(inner, pace, l.paced, a)
+				if err != nil {
 					return err
 				}
-				return s.takeOutcomes(inner, l, written)
+				l.from = max(l.from, first)
+				s.takeOutcomes(l, written)
+				return nil
 			})
 			continue
 		}
@@ -83,17 +85,26 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 		l := s.newLane(a, pace)
 		lanes = append(lanes, l)
 		prepare.Go(func() error {
-			if err := s.enter(inner, pace, l.partition, a); err != nil {
+			first, err := s.enter(inner, pace, l.partition, a)
+			if err != nil {
 				return err
 			}
+			l.from = max(l.from, first)
 			return s.takeOver(inner, l, a, written)
 		})
+	}
+	ours := map[int]*lane{}
+	for _, l := range lanes {
+		ours[l.partition] = l
 	}
 	var controls []*controlReader
 	prepare.Go(func() (err error) {
 		controls, err = s.controls(inner, givesUp)
 		return err
 	})
+	if s.others != nil {
+		prepare.Go(func() error { return s.others.hurry(inner, ours, time.Second) })
+	}
 	if err := prepare.Wait(); err != nil {
 		return unlessOver(ctx, err)
 	}
@@ -121,10 +132,6 @@ func (s *Service) generation(ctx context.Context, g *broker.Generation) error {
 	work.Go(func() error { return shift.run(failed, drain) })
 	work.Go(func() error { return s.watchStore(failed, lanes, outcomes) })
 	if s.others != nil {
-		ours := map[int]*lane{}
-		for _, l := range lanes {
-			ours[l.partition] = l
-		}
 		work.Go(func() error { return s.others.others(failed, ours) })
 	}
 	for _, c := range controls {
@@ -197,16 +204,16 @@ func (s *Service) partitions(ctx context.Context) (transactions, outcomes int, e
 
 // enter lets a partition take part in the pace; one that is empty from where we
 // begin is caught up, and nobody waits for it.
-func (s *Service) enter(ctx context.Context, p *pace, id int, a broker.Assignment) error {
+func (s *Service) enter(ctx context.Context, p *pace, id int, a broker.Assignment) (first int64, err error) {
 	p.join(id)
 	first, end, err := s.conn.Offsets(ctx, a.Topic, a.Partition)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if end <= max(first, a.Offset) {
 		p.noted(id, farAhead, true)
 	}
-	return nil
+	return first, nil
 }
 
 // newLane makes the worker of a partition.
@@ -220,14 +227,18 @@ func (s *Service) newLane(a broker.Assignment, p *pace) *lane {
 	return l
 }
 
-// takeOutcomes sets a lane of outcomes back where the store may have lost
-// something since the last commit.
-func (s *Service) takeOutcomes(ctx context.Context, l *outcomeLane, written uint64) error {
+// takeOutcomes makes the cursor of a lane of outcomes, and sets it back where the
+// store may have lost something since the last commit.
+func (s *Service) takeOutcomes(l *outcomeLane, written uint64) {
+	l.cursor = newCursor(l.from, 0)
 	note := readMetadata(l.metadata, storeName(s.gate.Store.Key()), written)
-	if !note.ours || s.ground.Load().holds(note.servers) {
-		return nil
+	if !note.ours {
+		return
 	}
-	return s.rereadOutcomes(ctx, []*outcomeLane{l}, note.at)
+	l.cursor.inherit(note.safe)
+	if !s.ground.Load().holds(note.servers) {
+		l.reread(note.safe.next)
+	}
 }
 
 // takeOver fences a partition of decisions and completes the ledger from it.
@@ -258,13 +269,14 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 	}
 	l.history = topicRange{Partition: int32(l.partition), From: min(note.holds, from), To: from}
 	l.end.Store(fence)
-	l.cursor = newCursor(a.Offset, from)
+	l.cursor = newCursor(l.from, from)
 	if _, l.inherited, err = s.conn.Offsets(ctx, l.topics.Transactions, l.partition); err != nil {
 		return err
 	}
-	if note.ours && !s.ground.Load().holds(note.servers) {
-		if err := s.reread(ctx, l, note.at); err != nil { // the store may have lost something between that commit and now
-			return err
+	if note.ours {
+		l.cursor.inherit(note.safe)
+		if !s.ground.Load().holds(note.servers) {
+			l.reread(note.safe) // the store may have lost something between that commit and now
 		}
 	}
 	var found []window.Mark

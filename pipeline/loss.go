@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -69,13 +68,7 @@ func (s *Service) watchStore(ctx context.Context, lanes []*lane, outcomes []*out
 		if !health.Since.IsZero() {
 			since = health.Since // when it was last back: what was lost was lost before it went
 		}
-		err := s.recover(ctx, lanes, outcomes, since.Add(-s.longestAway(health)))
-		if errors.Is(err, window.ErrAway) {
-			continue
-		}
-		if err != nil {
-			return unlessOver(ctx, err)
-		}
+		s.recover(lanes, outcomes, since.Add(-s.longestAway(health)))
 		s.ground.Store(now) // from here on commits say that the cursors were set back
 	}
 }
@@ -113,49 +106,31 @@ func (s *Service) sayClock() {
 }
 
 // recover reads again what the store may have lost up to a time.
-func (s *Service) recover(ctx context.Context, lanes []*lane, outcomes []*outcomeLane, since time.Time) error {
+func (s *Service) recover(lanes []*lane, outcomes []*outcomeLane, since time.Time) {
 	s.log.Warn("a server of the store was replaced, and may have lost what it had acknowledged: reading Kafka again",
 		"store", s.config.storeName(), "from", since.Add(-s.config.Windows.LossBound))
 	s.gate.Metrics.losses.Inc()
 	s.gate.outages.again()
 	s.alertOf(payment.AlertStoreLost)("", fmt.Sprintf("a server of the store %s was replaced, and may have lost what it had acknowledged: Kafka is read again from %s on",
 		s.config.storeName(), since.Add(-s.config.Windows.LossBound).UTC().Format(time.TimeOnly)))
+	at := since.Add(-s.config.Windows.LossBound)
 	for _, l := range lanes {
-		if err := s.reread(ctx, l, since); err != nil {
-			return err
-		}
-	}
-	return s.rereadOutcomes(ctx, outcomes, since)
-}
-
-// reread lets the folder of a lane fold again what was folded since the bound before a time.
-func (s *Service) reread(ctx context.Context, l *lane, since time.Time) error {
-	at := since.Add(-s.config.Windows.LossBound).UnixMilli()
-	transactions, err := s.conn.OffsetsAt(ctx, l.topics.Transactions, at)
-	if err != nil {
-		return err
-	}
-	decisions, err := s.conn.OffsetsAt(ctx, l.topics.Decisions, at)
-	if err != nil {
-		return err
-	}
-	l.pace.deferTo(l.partition, farAhead)
-	l.cursor.reopen(transactions[l.partition], decisions[l.partition])
-	l.folder.standFrom(decisions[l.partition])
-	return nil
-}
-
-// rereadOutcomes sets lanes of outcomes back as far.
-func (s *Service) rereadOutcomes(ctx context.Context, outcomes []*outcomeLane, since time.Time) error {
-	if len(outcomes) == 0 {
-		return nil
-	}
-	offsets, err := s.conn.OffsetsAt(ctx, s.config.Topics.Outcomes, since.Add(-s.config.Windows.LossBound).UnixMilli())
-	if err != nil {
-		return err
+		l.reread(l.cursor.asOf(at))
 	}
 	for _, l := range outcomes {
-		l.back.Store(1 + offsets[l.partition])
+		l.reread(l.cursor.asOf(at).next)
 	}
-	return nil
+}
+
+// reread lets the folder of a lane fold again what was folded since it was there.
+func (l *lane) reread(from milestone) {
+	l.pace.deferTo(l.partition, farAhead)
+	l.cursor.reopen(from.next, from.decisions)
+	l.folder.standFrom(from.decisions)
+}
+
+// reread sets a lane of outcomes back.
+func (l *outcomeLane) reread(next int64) {
+	l.cursor.holdAt(next)
+	l.back.Store(1 + next)
 }

@@ -112,8 +112,8 @@ func (l *outcomeLane) run(ctx, drain context.Context) error {
 	decoder := l.gate.NewOutcomeDecoder()
 	var buffer broker.FetchBuffer
 	for next := l.from; ; {
-		if to := l.back.Swap(0); to > 0 && to-1 < next {
-			next = to - 1
+		if to := l.back.Swap(0); to > 0 {
+			next = min(next, to-1)
 			l.cursor.restart(next)
 		}
 		got, err := l.conn.Fetch(ctx, broker.FetchRequest{Topic: l.topics.Outcomes, Partition: l.partition, Offset: next}, &buffer)
