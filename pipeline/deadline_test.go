@@ -587,7 +587,8 @@ func TestABrokerThatRefusesForASecondDelaysNoLonger(t *testing.T) {
 
 // What a payment gets whose time is up is in the policy: by amount, and by what the
 // caller can do. The real verdict follows as the next revision where it is another
-// one; and one that comes again, in whichever partition, gets the same bytes.
+// one; and one that comes again, at once or later, in whichever partition, gets the
+// same bytes.
 func TestADefaultIsWhatThePolicySaysAndIsCorrectedOnce(t *testing.T) {
 	g := startLive(t, lateConfig(t))
 	tooLate := func(id string, fen int, more string) string {
@@ -617,14 +618,14 @@ func TestADefaultIsWhatThePolicySaysAndIsCorrectedOnce(t *testing.T) {
 		records, want[c.id] = append(records, r), c.want
 	}
 	h := g.listen(0, 1)
-	g.send(g.config.Topics.Transactions, 0, records...)
-	g.commits(0, int64(len(records)))
+	g.send(g.config.Topics.Transactions, 0, slices.Concat(records, records)...)
+	g.commits(0, int64(2*len(records)))
 	g.send(g.config.Topics.Transactions, 0, records...)
 	g.send(g.config.Topics.Transactions, 1, records...)
 	g.send(g.config.Topics.Transactions, 0, paid("end-0"))
 	g.send(g.config.Topics.Transactions, 1, paid("end-1"))
 	h.decided("end-0", "end-1")
-	g.commits(0, int64(2*len(records)+1))
+	g.commits(0, int64(3*len(records)+1))
 	g.commits(1, int64(len(records)+1))
 	for id, want := range want {
 		var got []string

@@ -208,6 +208,7 @@ func (e *Engine) recall(b *Batch, partition int, said *remembered) {
 	e.use()
 	b.part(0)
 	key := e.gate.Store.Key()
+	correcting := map[window.TxHash]bool{} // a payment that comes twice in the batch is corrected once
 	for i := range b.answers {
 		a := &b.answers[i]
 		if !a.usable {
@@ -224,8 +225,8 @@ func (e *Engine) recall(b *Batch, partition int, said *remembered) {
 		} else {
 			a.mark.Offset = -1
 		}
-		if known.Default && !known.Revised && int(known.Partition) == partition {
-			a.corrects = payment.SourceDefaultDeadline
+		if known.Default && !known.Revised && int(known.Partition) == partition && !correcting[a.hash] {
+			a.corrects, correcting[a.hash] = payment.SourceDefaultDeadline, true
 		}
 		e.take(a, b)
 	}
