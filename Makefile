@@ -23,8 +23,8 @@ build: ## build ./sluice
 	go build -o sluice ./cmd/sluice
 
 .PHONY: test
-test: ## all tests against a real Kafka, Redis and Redis Cluster, started and stopped; ARGS replaces ./...
-	.ci/services run -- go test -count=1 -timeout=15m $(or $(ARGS),./...)
+test: ## all tests against a real Kafka, Redis and Redis Cluster, started and stopped, one package after the other; ARGS replaces ./...
+	.ci/services run -- go test -count=1 -p=1 -timeout=15m $(or $(ARGS),./...)
 
 .PHONY: race
 race: ## the same under the race detector

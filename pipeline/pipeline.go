@@ -411,14 +411,15 @@ func (e *Engine) lookUp(ctx context.Context, a *answer, b *Batch) (wait <-chan s
 		a.state.Store(deciding)
 		e.block(a, b)
 		b.invalid = append(b.invalid, a)
+	case !a.move(open, deciding): // the watch has answered it, and the ledger has forgotten that already
+		e.gate.Ledger.Unclaim(a.mark.Tx, b.claims)
+		a.repeat, b.deferred = true, true
 	case e.overdue(a):
 		a.decide, b.deferred = true, true
-		a.state.Store(deciding)
 		e.giveDefault(a, b)
 		b.invalid = append(b.invalid, a)
 	default:
 		a.decide = true
-		a.state.Store(deciding)
 		e.take(a, b)
 	}
 	return nil, nil

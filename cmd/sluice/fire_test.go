@@ -92,8 +92,8 @@ func TestTheGateAnswersInTimeWhateverHappensToRedis(t *testing.T) {
 					t.Errorf("of %d payments only so many say what they went without: %v", len(during), s.degraded)
 				}
 			}
-			if s.blindApproved > 0 || s.blind < s.degraded[payment.DegradedNoFeatures] {
-				t.Errorf("%d payments without features were not held by the rule that says so", s.blindApproved)
+			if s.blindApproved > 0 || !c.slow && s.blind == 0 {
+				t.Errorf("of the payments without features %d were held by the rule that says so, and %d were not", s.blind, s.blindApproved)
 			}
 			chainsAreWhole(t, sent, of)
 			g.logsAreWhole(t)

@@ -35,6 +35,9 @@ type fireGate struct {
 	sent []firePayment
 }
 
+// newPayee begins the name of a payee that nobody has seen.
+const newPayee = "new-"
+
 // firePayment is a payment that was sent.
 type firePayment struct {
 	id, payer, payee string
@@ -148,7 +151,7 @@ func (g *fireGate) traffic(perSecond int, prefix string) (stop func() []firePaym
 				i := len(all)
 				p := firePayment{id: fmt.Sprint(prefix, "-", i), payer: fmt.Sprint("u-", i%firePayers), payee: fmt.Sprint("m-", i%7), at: time.Now()}
 				if i%20 == 19 {
-					p.payee = "new-" + p.id
+					p.payee = newPayee + p.id
 				}
 				all = append(all, p)
 				some[i%partitions] = append(some[i%partitions], p)
@@ -195,7 +198,7 @@ type fireShare struct {
 	passed, passedLate                            int // under way while the machine stood still; not counted
 	worst                                         time.Duration
 	degraded                                      map[string]int
-	blind, blindApproved                          int // of those without features of their payee: held, and not
+	blind, blindApproved                          int // of those to a payee that nobody has seen, without its features: held, and not
 }
 
 func (g *fireGate) share(sent []firePayment, of map[string][]verdict) (s fireShare) {
@@ -211,7 +214,7 @@ func (g *fireGate) share(sent []firePayment, of map[string][]verdict) (s fireSha
 		if !isDefault && first.DecidedAt.Std().After(by) {
 			s.unmarked++
 		}
-		if slices.Contains(first.Degraded, payment.DegradedNoFeatures) {
+		if strings.HasPrefix(p.payee, newPayee) && slices.Contains(first.Degraded, payment.DegradedNoFeatures) {
 			if first.Verdict == payment.Hold && first.Reasons[0].Code == "BLIND" {
 				s.blind++
 			} else {
