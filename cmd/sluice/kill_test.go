@@ -195,6 +195,7 @@ func (f *feed) send() error {
 type commits struct {
 	g       *gate
 	samples []commitSample
+	asking  sync.Mutex
 	mu      sync.Mutex
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -234,6 +235,8 @@ func (w *commits) end() {
 // sample asks for the committed offsets first; what the group has not heard of
 // yet, or a coordinator that moves, is left for the next time.
 func (w *commits) sample() {
+	w.asking.Lock() // samples stand in the order in which offsets were asked for
+	defer w.asking.Unlock()
 	var s commitSample
 	var err error
 	if s.committed, err = w.g.committed(w.g.transactions()); err != nil {
