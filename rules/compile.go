@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/sluice-risk/sluice/pipeline/window"
@@ -18,6 +19,8 @@ type language[E any] struct {
 	short     map[string]term[E]                                              // names that stand in in_list alone: payer, card, ip
 	lists     map[string]*namedList                                           // by name, nil for one that has a problem
 	inList    func(*namedList, func(*E) (string, bool)) func(*E) window.Truth // nil where lists cannot be asked
+	clock     func(*time.Location) func(*E) moment                            // reads the clock of a zone; nil where there is no local time
+	zone      *time.Location                                                  // the policy's, nil without one
 	rates     *rates
 }
 

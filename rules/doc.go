@@ -22,6 +22,8 @@
 //	texts        contains  startsWith  endsWith  matches "^re"    (the pattern is RE2)
 //	arithmetic   + - * / %            / gives a fraction, % is of whole numbers
 //	functions    has(x)  len(text)  abs(x)  min(a, b, …)  max(a, b, …)  reach(feature)
+//	             ratio(a, b)  z_score(x, mean, stddev)  km_between(lat1, lon1, lat2, lon2)
+//	local time   time_between("22:00", "06:00")  hour("Europe/Berlin")  weekday("Europe/Berlin")
 //	lists        in_list(payer, "vip")
 //	choice       condition ? a : b    x ?? default
 //
@@ -35,7 +37,8 @@
 // phone of payer; account_id, merchant_id, mcc and country of payee; kind,
 // token, bin and bank of instrument; id and country of terminal; id, ip,
 // country, lat and lon of device; auth.methods; attributes.NAME. Of its time:
-// hour (0 to 23) and weekday (1, Monday, to 7), in the policy's time zone. Of its
+// hour (0 to 23) and weekday (1, Monday, to 7), in the policy's time zone; see also
+// Local time. Of its
 // amount: amount, in the base currency, and amount_original, as sent. And every
 // feature: entity, point, name, underscore, window. An entity is a payer, payee,
 // instrument, card (an instrument of that kind), device, ip, terminal, email,
@@ -44,6 +47,48 @@
 //
 // In where and share, names are facts about one event of the window, as
 // window.Fields documents them: status, amount, type, channel, fraud, …
+//
+// # Local time
+//
+// time_between("22:00", "06:00") is true from the first time of day until before
+// the second, over midnight where the first is the later one, on the clock of the
+// policy's time zone. A third value names another zone, and so do hour and weekday
+// with parentheses. All go by the event time, as the clocks on the wall do when
+// they are changed: an hour that comes twice counts twice. None stands in where
+// and share.
+//
+//	time_between("22:00", "06:00")                       at night where the policy is
+//	time_between("22:00", "06:00", "Europe/Berlin")      at night in Berlin
+//	weekday("Asia/Tokyo") in 6..7 and hour("Asia/Tokyo") < 6
+//
+// # How unusual a number is
+//
+// ratio(a, b) is a / b as a plain number, of two amounts of money or of two
+// numbers, and absent where b is 0:
+//
+//	ratio(card.declined_1h, card.attempts_1h) > 0.5
+//
+// z_score(x, mean, stddev) is (x - mean) / stddev, how many standard deviations x
+// lies above the mean: against the history of the payer himself, with mean and
+// standard deviation as features. It is absent where stddev is 0 or absent, since
+// where all payments were alike nothing says how unusual another is. A window
+// holds the payment itself, and among n values none can be further off than the
+// square root of n - 1; a delay leaves it out:
+//
+//	features:
+//	  - {entity: payer, name: mean, windows: [30d], delay: 1s, value: avg}
+//	  - {entity: payer, name: spread, windows: [30d], delay: 1s, value: stddev}
+//
+//	z_score(amount, payer.mean_30d, payer.spread_30d) > 4 and reach(payer.mean_30d) >= 20 * 86400
+//
+// km_between(lat1, lon1, lat2, lon2) is the way between two places in km, latitudes
+// before longitudes, in degrees: the great circle by the haversine formula (R. W.
+// Sinnott, Virtues of the Haversine, Sky and Telescope 68, 1984), on a sphere of
+// radius 6371 km, which is up to 0.6 % off on the earth. It is absent for a device
+// without a place. How fast an entity moved since its last place is a feature,
+// speed_kmh.
+//
+//	km_between(device.lat, device.lon, 31.23, 121.47) > 100
 //
 // # Money
 //

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"math"
 	"math/big"
 	"slices"
 	"strconv"
@@ -10,23 +11,61 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/payment"
 )
 
-// functionNames are the functions besides the amounts.
-var functionNames = []string{"abs", "has", "in_list", "len", "max", "min", "reach"}
+// function is how often and with what a function is called.
+type function struct {
+	name        string
+	least, most int    // how many values it needs
+	values      string // the same in words
+	example     string // of a call, "" where the words say enough
+}
+
+// functions are those besides the amounts, sorted.
+var functions = []function{
+	{"abs", 1, 1, "one value", ""},
+	{"has", 1, 1, "one value", ""},
+	{"hour", 1, 1, "the name of a time zone", `hour("Europe/Berlin")`},
+	{"in_list", 2, 2, "a field and the name of a list", `in_list(payer, "vip")`},
+	{"km_between", 4, 4, "the latitude and the longitude of two places", "km_between(device.lat, device.lon, 31.2, 121.5)"},
+	{"len", 1, 1, "one value", ""},
+	{"max", 2, math.MaxInt, "two values or more", ""},
+	{"min", 2, math.MaxInt, "two values or more", ""},
+	{"ratio", 2, 2, "two values", "ratio(card.declined_1h, card.attempts_1h)"},
+	{"reach", 1, 1, "one value", ""},
+	{"time_between", 2, 3, "two times of day and, if wanted, a time zone", `time_between("22:00", "06:00")`},
+	{"weekday", 1, 1, "the name of a time zone", `weekday("Europe/Berlin")`},
+	{"z_score", 3, 3, "a value, its mean and its standard deviation", "z_score(amount, payer.mean_30d, payer.spread_30d)"},
+}
+
+// functionNames are their names.
+func functionNames() []string {
+	names := make([]string, len(functions))
+	for i, f := range functions {
+		names[i] = f.name
+	}
+	return names
+}
 
 func (c *compiler[E]) call(n ast.Node, name string, arguments []ast.Node) term[E] {
 	if currency, ok := payment.ParseCurrency(name); ok {
 		return c.money(n, currency, arguments)
 	}
-	if name == "in_list" {
-		return c.listed(n, arguments)
-	}
-	if !slices.Contains(functionNames, name) {
-		known := append(slices.Clone(functionNames), c.lang.rates.codes()...)
+	at := slices.IndexFunc(functions, func(f function) bool { return f.name == name })
+	if at < 0 {
 		l := n.Location()
-		return c.problem(span{l.From, l.To}, didYouMean(name, known), "unknown function %s", name)
+		return c.problem(span{l.From, l.To}, didYouMean(name, append(functionNames(), c.lang.rates.codes()...)), "unknown function %s", name)
 	}
-	if many := name == "min" || name == "max"; many && len(arguments) < 2 || !many && len(arguments) != 1 {
-		return c.problem(c.span(n), "", "%s needs %s", name, map[bool]string{true: "two values or more", false: "one value"}[many])
+	if f := functions[at]; len(arguments) < f.least || len(arguments) > f.most {
+		suggestion := ""
+		if f.example != "" {
+			suggestion = "write " + f.values + ", such as " + f.example
+		}
+		return c.problem(c.span(n), suggestion, "%s needs %s", name, f.values)
+	}
+	switch name { // of these, what stands between the parentheses is not evaluated
+	case "in_list":
+		return c.listed(n, arguments)
+	case "hour", "weekday", "time_between":
+		return c.local(n, name, arguments)
 	}
 	terms := make([]term[E], len(arguments))
 	constant := true
@@ -56,6 +95,12 @@ func (c *compiler[E]) call(n ast.Node, name string, arguments []ast.Node) term[E
 			return c.notAFeature(arguments[0], a)
 		}
 		t = floatTerm(false, a.reach)
+	case "ratio":
+		t = c.ratio(arguments, terms)
+	case "z_score":
+		t = c.zScore(arguments, terms)
+	case "km_between":
+		t = c.kmBetween(arguments, terms)
 	default:
 		t = c.extreme(arguments, terms, name == "max")
 	}

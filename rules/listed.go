@@ -13,9 +13,6 @@ func (c *compiler[E]) listed(n ast.Node, arguments []ast.Node) term[E] {
 		return c.problem(c.span(n), "ask in the rule that reads the feature", "lists cannot be asked here: where and share look at one event")
 	}
 	const usage = `write a field and the name of a list, such as in_list(payer, "vip")`
-	if len(arguments) != 2 {
-		return c.problem(c.span(n), usage, "in_list needs a field and the name of a list")
-	}
 	name, ok := arguments[1].(*ast.StringNode)
 	if !ok {
 		return c.problem(c.span(arguments[1]), usage, "in_list needs the name of a list in quotes")

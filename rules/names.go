@@ -10,10 +10,10 @@ import (
 // facts is what rules see of one transaction.
 type facts struct {
 	Input
-	controls  []string // ids of the controls that took part in the decision
-	key       []byte   // scratch of holds
-	local     bool     // hour and weekday are those of this transaction
-	hour, day int64
+	controls []string // ids of the controls that took part in the decision
+	key      []byte   // scratch of holds
+	local    bool     // now is that of this transaction
+	now      moment   // in the policy's zone
 }
 
 // reset takes the next transaction.
@@ -22,13 +22,20 @@ func (f *facts) reset(in *Input) {
 	f.local, f.controls = false, f.controls[:0]
 }
 
-// clock computes local time once for each transaction that asks for it.
-func (f *facts) clock(in *time.Location) {
-	if f.local {
-		return
+// clock reads the clock of a zone; that of the policy's once for each transaction
+// that asks for it.
+func clock(home *time.Location) func(*time.Location) func(*facts) moment {
+	return func(zone *time.Location) func(*facts) moment {
+		if zone != home {
+			return func(f *facts) moment { return momentOf(f.Tx.EventTime.Std(), zone) }
+		}
+		return func(f *facts) moment {
+			if !f.local {
+				f.now, f.local = momentOf(f.Tx.EventTime.Std(), home), true
+			}
+			return f.now
+		}
 	}
-	t := f.Tx.EventTime.Std().In(in)
-	f.hour, f.day, f.local = int64(t.Hour()), int64(t.Weekday()+6)%7+1, true
 }
 
 // ruleNames is the language of rules: the fields of the transaction by their
@@ -44,14 +51,8 @@ func ruleNames(features []window.Feature, policy *Policy, r *rates) *language[fa
 		"auth.methods": {kind: list, list: func(f *facts) ([]string, bool) { return f.Tx.AuthMethods, len(f.Tx.AuthMethods) > 0 }},
 		"device.lat":   floatTerm(false, func(f *facts) (float64, bool) { return f.Tx.Device.Lat, f.Tx.Device.Located }),
 		"device.lon":   floatTerm(false, func(f *facts) (float64, bool) { return f.Tx.Device.Lon, f.Tx.Device.Located }),
-		"hour": integerTerm(false, func(f *facts) (int64, bool) {
-			f.clock(policy.Location)
-			return f.hour, true
-		}),
-		"weekday": integerTerm(false, func(f *facts) (int64, bool) {
-			f.clock(policy.Location)
-			return f.day, true
-		}),
+		"hour":         hourOf(clock(policy.Location)(policy.Location)),
+		"weekday":      weekdayOf(clock(policy.Location)(policy.Location)),
 	}
 	if policy.Location == nil {
 		for _, name := range []string{"hour", "weekday"} {
@@ -114,6 +115,8 @@ func ruleNames(features []window.Feature, policy *Policy, r *rates) *language[fa
 		own:    func(f *facts, k window.Kind) uint64 { return f.Hash(k) },
 		short:  shortNames(names),
 		inList: inList,
+		clock:  clock(policy.Location),
+		zone:   policy.Location,
 		rates:  r,
 	}
 }

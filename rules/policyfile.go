@@ -128,8 +128,8 @@ func (p *Policy) readTimeZone(n node) {
 	if !ok {
 		return
 	}
-	location, err := time.LoadLocation(s)
-	if err != nil || s == "" || s == "Local" {
+	location, ok := zoneNamed(s)
+	if !ok {
 		n.at(n.place(), "time_zone must be a name of the IANA database such as Asia/Shanghai")
 		return
 	}

@@ -227,7 +227,7 @@ func TestDocumentationNamesFunctionsAndEntities(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Join(strings.Fields(strings.ReplaceAll(string(doc), "//", "")), " ")
-	for _, name := range functionNames {
+	for _, name := range functionNames() {
 		if !strings.Contains(text, name+"(") {
 			t.Errorf("doc.go does not name the function %s", name)
 		}
