@@ -21,6 +21,8 @@ type language[E any] struct {
 	inList    func(*namedList, func(*E) (string, bool)) func(*E) window.Truth // nil where lists cannot be asked
 	clock     func(*time.Location) func(*E) moment                            // reads the clock of a zone; nil where there is no local time
 	zone      *time.Location                                                  // the policy's, nil without one
+	countries *countries                                                      // of data/; nil where countries cannot be asked
+	countryOf map[string]func(*E) (string, bool)                              // by the name of the field that is asked about
 	rates     *rates
 }
 

@@ -1,6 +1,6 @@
 // Package rules loads what analysts write and decides transactions by it.
 //
-// A ruleset is a folder: features/*.yaml, rules/*.yaml, lists/*.yaml, policy.yaml,
+// A ruleset is a folder: features/*.yaml, rules/*.yaml, lists/*.yaml, data/*.csv, policy.yaml,
 // rates.yaml and notices.yaml (what payers are told, see noticefile.go), loaded
 // together and named by one hash. Load reports every mistake at its file, line and
 // column, with the line and what to write instead; what loads has no mistake that
@@ -24,7 +24,7 @@
 //	functions    has(x)  len(text)  abs(x)  min(a, b, …)  max(a, b, …)  reach(feature)
 //	             ratio(a, b)  z_score(x, mean, stddev)  km_between(lat1, lon1, lat2, lon2)
 //	local time   time_between("22:00", "06:00")  hour("Europe/Berlin")  weekday("Europe/Berlin")
-//	lists        in_list(payer, "vip")
+//	lists        in_list(payer, "vip")     country_of(ip)  country_of(bin)
 //	choice       condition ? a : b    x ?? default
 //
 // not binds closer than a comparison: write not (a == b), or a != b. Beside ??
@@ -120,6 +120,22 @@
 //
 // An entry and an exempt count while the payment's event time is before until. A
 // day means its end, in the policy's time zone, UTC without one.
+//
+// # Countries of addresses and cards
+//
+// The files data/*.csv tell the country of addresses and of card BINs, one prefix
+// a line: an address, a network, or the first digits of a card. They are part of
+// the ruleset and of its hash:
+//
+//	prefix,country
+//	203.0.113.0/24,JP
+//	203.0.113.128/25,CN
+//	622202,CN
+//
+// country_of(ip) and country_of(bin) are the country of the longest prefix, and
+// absent where none fits:
+//
+//	country_of(ip) != payer.country
 //
 // # How far back a feature sees
 //

@@ -22,6 +22,7 @@ type function struct {
 // functions are those besides the amounts, sorted.
 var functions = []function{
 	{"abs", 1, 1, "one value", ""},
+	{"country_of", 1, 1, "one value", "country_of(ip)"},
 	{"has", 1, 1, "one value", ""},
 	{"hour", 1, 1, "the name of a time zone", `hour("Europe/Berlin")`},
 	{"in_list", 2, 2, "a field and the name of a list", `in_list(payer, "vip")`},
@@ -64,6 +65,8 @@ func (c *compiler[E]) call(n ast.Node, name string, arguments []ast.Node) term[E
 	switch name { // of these, what stands between the parentheses is not evaluated
 	case "in_list":
 		return c.listed(n, arguments)
+	case "country_of":
+		return c.country(n, arguments[0])
 	case "hour", "weekday", "time_between":
 		return c.local(n, name, arguments)
 	}

@@ -64,7 +64,7 @@ func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
 		name := e.Name()
 		switch {
 		case strings.HasPrefix(name, "."):
-		case name == "features" || name == "rules" || name == "lists":
+		case name == "features" || name == "rules" || name == "lists" || name == "data" && isDir(fsys, name):
 			inside, err := fs.ReadDir(fsys, name)
 			if err != nil {
 				return nil, err
@@ -75,6 +75,14 @@ func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
 				case strings.HasPrefix(e.Name(), "."), isTest(full):
 				case isDir(fsys, full):
 					r.file(full, "move its files to "+name+"/", "a folder inside %s/ is not read", name)
+				case name == "data":
+					if strings.HasSuffix(full, ".csv") {
+						if err := take(full); err != nil {
+							return nil, err
+						}
+					} else if !strings.HasSuffix(full, ".md") && !strings.HasSuffix(full, ".txt") {
+						r.file(full, "", "of data/, only files ending in .csv are read")
+					}
 				case belongs(full, r):
 					if err := take(full); err != nil {
 						return nil, err
@@ -97,7 +105,7 @@ func readFiles(fsys fs.FS, r *report) (map[string][]byte, error) {
 		}
 	}
 	if len(files) == 0 && len(r.problems) == 0 {
-		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, lists/*.yaml, policy.yaml, rates.yaml, notices.yaml")
+		return nil, errors.New("there is no file of a ruleset here: rules/*.yaml, features/*.yaml, lists/*.yaml, data/*.csv, policy.yaml, rates.yaml, notices.yaml")
 	}
 	return files, nil
 }
@@ -123,7 +131,12 @@ func isDir(fsys fs.FS, name string) bool {
 func build(files map[string][]byte, r *report) *Ruleset {
 	names := slices.Sorted(maps.Keys(files))
 	parsed := map[string]node{}
+	data := &countryFiles{codes: map[string]string{}}
 	for _, name := range names {
+		if strings.HasPrefix(name, "data/") {
+			data.read(r, name, files[name])
+			continue
+		}
 		if n, ok := parseYAML(r, newSource(name, files[name]), files[name]); ok {
 			parsed[name] = n
 		}
@@ -163,6 +176,8 @@ func build(files map[string][]byte, r *report) *Ruleset {
 
 	rules := &ruleFiles{tags: map[string][]string{}, lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, features: map[string]int{}, ids: map[string]place{}}
 	rules.lang.lists = lists.lists
+	rules.lang.countries = data.build()
+	rules.lang.countryOf = rules.lang.countries.readers()
 	for slot := range set.features {
 		rules.features[set.features[slot].FullName()] = slot
 	}
