@@ -45,6 +45,9 @@
 // phone, bin, order, bank or charge (see Duplicate payments), or two of these,
 // charges excepted, joined by an underscore.
 //
+// A type, a country, a currency or a verdict (of an event) that there is not, such
+// as the country "UK", is a mistake: the comparison could never hold.
+//
 // In where and share, names are facts about one event of the window, as
 // window.Fields documents them: status, amount, type, channel, fraud, …
 //

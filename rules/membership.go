@@ -69,6 +69,7 @@ func (c *compiler[E]) inList(n *ast.BinaryNode, a term[E], members *ast.ArrayNod
 			c.problem(c.span(node), "", "the members of a list must be constants")
 			ok = false
 		case a.kind == text && m.kind == text, a.number() && m.number() && a.money == m.money:
+			ok = c.possible(a, node) && ok
 			floats = floats || m.kind == float
 			among = append(among, m)
 		default:

@@ -117,6 +117,9 @@ func (c *compiler[E]) comparison(n *ast.BinaryNode, a, b term[E]) term[E] {
 		}
 		return truthTerm(compareReaders(op, a.asFloat(), b.asFloat(), a.constant, b.constant))
 	case a.kind == text && b.kind == text:
+		if equality && (!c.possible(a, n.Right) || !c.possible(b, n.Left)) {
+			return term[E]{}
+		}
 		return truthTerm(compareReaders(op, a.text, b.text, a.constant, b.constant))
 	case a.kind == truth && b.kind == truth && equality:
 		return truthTerm(sameTruth(a.truth, b.truth, op == "=="))
