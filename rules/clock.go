@@ -25,11 +25,15 @@ func momentOf(t time.Time, zone *time.Location) moment {
 
 // hourOf and weekdayOf read the clock of a zone as hour and weekday show it.
 func hourOf[E any](read func(*E) moment) term[E] {
-	return integerTerm(false, func(e *E) (int64, bool) { return read(e).minute / 60, true })
+	t := integerTerm(false, func(e *E) (int64, bool) { return read(e).minute / 60, true })
+	t.bounds = &bounds{"hour", 0, 23}
+	return t
 }
 
 func weekdayOf[E any](read func(*E) moment) term[E] {
-	return integerTerm(false, func(e *E) (int64, bool) { return read(e).weekday, true })
+	t := integerTerm(false, func(e *E) (int64, bool) { return read(e).weekday, true })
+	t.bounds = &bounds{"weekday, Monday to Sunday,", 1, 7}
+	return t
 }
 
 // local compiles hour("Europe/Berlin"), weekday("Europe/Berlin") and

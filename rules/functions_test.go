@@ -141,7 +141,7 @@ func TestLocalTimeIsRightWhereClocksAreChanged(t *testing.T) {
 
 // The clock of the policy's zone is read once a payment, and never kept for the next.
 func TestEveryPaymentHasItsOwnTime(t *testing.T) {
-	set, err := ruleFor(`time_between("22:00", "06:00") and hour("UTC") >= 0`)
+	set, err := ruleFor(`time_between("22:00", "06:00") and hour("UTC") >= hour("UTC")`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,9 @@ func (c *compiler[E]) inRange(n *ast.BinaryNode, a term[E], bounds *ast.BinaryNo
 	if from > to {
 		return c.problem(c.span(bounds), "", "the range is empty")
 	}
+	if !c.inBounds(a, lo, bounds.Left) || !c.inBounds(a, hi, bounds.Right) {
+		return term[E]{}
+	}
 	t := truthTerm(and(compareTo(">=", a.integer, from), compareTo("<=", a.integer, to)))
 	t.constant = a.constant
 	return t
@@ -69,7 +72,7 @@ func (c *compiler[E]) inList(n *ast.BinaryNode, a term[E], members *ast.ArrayNod
 			c.problem(c.span(node), "", "the members of a list must be constants")
 			ok = false
 		case a.kind == text && m.kind == text, a.number() && m.number() && a.money == m.money:
-			ok = c.possible(a, node) && ok
+			ok = c.possible(a, node) && c.inBounds(a, m, node) && ok
 			floats = floats || m.kind == float
 			among = append(among, m)
 		default:

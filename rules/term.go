@@ -29,6 +29,7 @@ type term[E any] struct {
 
 	constant bool    // reads nothing: its reader may be called with nil
 	literal  *amount // of an amount such as CNY(10)
+	bounds   *bounds // of an integer; nil where it can be any
 
 	truth   func(*E) window.Truth
 	integer func(*E) (int64, bool)

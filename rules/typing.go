@@ -113,6 +113,9 @@ func (c *compiler[E]) comparison(n *ast.BinaryNode, a, b term[E]) term[E] {
 			return c.bareNumber(n, a, b)
 		}
 		if a.kind == integer && b.kind == integer {
+			if !c.canDiffer(n, a, b) {
+				return term[E]{}
+			}
 			return truthTerm(compareReaders(op, a.integer, b.integer, a.constant, b.constant))
 		}
 		return truthTerm(compareReaders(op, a.asFloat(), b.asFloat(), a.constant, b.constant))
