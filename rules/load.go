@@ -129,6 +129,14 @@ func isDir(fsys fs.FS, name string) bool {
 // build makes a ruleset of files. With problems in the report, the ruleset is
 // not fit for use.
 func build(files map[string][]byte, r *report) *Ruleset {
+	set, _ := assemble(files, r)
+	set.live, set.shadow = newIndex(set.rules, live), newIndex(set.rules, shadow)
+	return set
+}
+
+// assemble makes a ruleset that is not indexed yet, and returns what it knows of
+// its rules as they are written.
+func assemble(files map[string][]byte, r *report) (*Ruleset, *ruleFiles) {
 	names := slices.Sorted(maps.Keys(files))
 	parsed := map[string]node{}
 	data := &countryFiles{codes: map[string]string{}}
@@ -203,8 +211,7 @@ func build(files map[string][]byte, r *report) *Ruleset {
 	}
 	set.texts.learn(set.rules)
 	checkPayerTexts(parsed, set)
-	set.live, set.shadow = newIndex(set.rules, live), newIndex(set.rules, shadow)
-	return set
+	return set, rules
 }
 
 // hashFiles names the content of some files: SHA-256 over, for each in the order

@@ -98,6 +98,24 @@ func minorUnits(c payment.Currency, amount *big.Rat) (int64, bool) {
 // moneyText reads an amount as policies write it: CNY(500) or USD(1.50), in
 // minor units of the base currency.
 func (r *rates) moneyText(n node, what string) (int64, bool) {
+	written, ok := r.writtenMoney(n, what)
+	if !ok {
+		return 0, false
+	}
+	if !r.has(written.Currency) {
+		code := written.Currency.String()
+		n.suggest(n.place(), "give "+code+" a rate in rates.yaml", "%s: no rate for %s", what, code)
+		return 0, false
+	}
+	base, ok := r.convert(written)
+	if !ok {
+		n.at(n.place(), "%s is too large", what)
+	}
+	return base, ok
+}
+
+// writtenMoney reads an amount in its own currency, with a rate or without.
+func (r *rates) writtenMoney(n node, what string) (payment.Money, bool) {
 	s := ""
 	if v, ok := n.ast.(*ast.StringNode); ok {
 		s = v.Value
@@ -107,21 +125,12 @@ func (r *rates) moneyText(n node, what string) (int64, bool) {
 	c, known := payment.ParseCurrency(code)
 	if !open || !closed || !known || !plainDecimal.MatchString(number) {
 		n.at(n.place(), "%s must be an amount such as %s(500)", what, r.base)
-		return 0, false
+		return payment.Money{}, false
 	}
 	amount, _ := new(big.Rat).SetString(number)
 	minor, ok := minorUnits(c, amount)
 	if !ok {
 		n.at(n.place(), "%s: %s has %d digits after the point", what, c, c.Digits())
-		return 0, false
 	}
-	if !r.has(c) {
-		n.suggest(n.place(), "give "+code+" a rate in rates.yaml", "%s: no rate for %s", what, c)
-		return 0, false
-	}
-	base, ok := r.convert(payment.Money{Value: minor, Currency: c})
-	if !ok {
-		n.at(n.place(), "%s is too large", what)
-	}
-	return base, ok
+	return payment.Money{Value: minor, Currency: c}, ok
 }

@@ -78,7 +78,8 @@ type ruleFiles struct {
 	rules    []rule
 	tags     map[string][]string // of each rule, by its id; of those with problems too
 	exempts  []exemptAt
-	dated    []dated // exempts that end
+	dated    []dated  // exempts that end
+	whens    []scalar // the conditions of rules, as written
 }
 
 // read takes the rules of one file.
@@ -112,6 +113,7 @@ func (f *ruleFiles) rule(n node) {
 	before := len(n.problems)
 	var r rule
 	var hold node
+	var when scalar
 	found := n.object("a rule",
 		field{"id", func(v node) { r.id = f.id(v) }},
 		field{"description", func(v node) { r.description, _ = v.text("description") }},
@@ -123,6 +125,7 @@ func (f *ruleFiles) rule(n node) {
 			if !ok {
 				return
 			}
+			when = src
 			if compiled, ok := compile(f.lang, src); ok {
 				r.when, r.reads = compiled.eval, f.slots(compiled.names)
 			}
@@ -168,7 +171,7 @@ func (f *ruleFiles) rule(n node) {
 		}
 	}
 	if len(n.problems) == before {
-		f.rules = append(f.rules, r)
+		f.rules, f.whens = append(f.rules, r), append(f.whens, when)
 	}
 }
 

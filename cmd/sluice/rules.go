@@ -13,7 +13,7 @@ import (
 )
 
 func rulesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rules", Short: "Check rulesets, and switch rules off at run time", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "rules", Short: "Check and test rulesets, and switch rules off at run time", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var format string
 	check := &cobra.Command{
@@ -29,7 +29,7 @@ func rulesCommand() *cobra.Command {
 		},
 	}
 	check.Flags().StringVar(&format, "format", "text", "text or json")
-	cmd.AddCommand(check, rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand())
+	cmd.AddCommand(check, rulesTestCommand(), rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand())
 	return cmd
 }
 
