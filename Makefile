@@ -35,7 +35,7 @@ fuzz: ## half a minute of fuzzing the decoder
 	go test -run=NONE -fuzz=FuzzDecode -fuzztime=30s ./pipeline/payment
 
 .PHONY: check
-check: $(golangci) ## gofmt, go vet, the linters with the import arrows, and every ruleset in deploy/rulesets
+check: $(golangci) ## gofmt, go vet, the linters with the import arrows, and every ruleset in deploy/rulesets with its tests
 	@unformatted=$$(find . -name '.?*' -prune -o -name '*.go' -print | xargs -r gofmt -l); \
 	if [[ -n $$unformatted ]]; then printf 'not formatted, see gofmt -d:\n%s\n' "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -44,6 +44,8 @@ check: $(golangci) ## gofmt, go vet, the linters with the import arrows, and eve
 		[[ -d $$ruleset ]] || continue; \
 		echo "sluice rules check $$ruleset"; \
 		go run ./cmd/sluice rules check "$$ruleset"; \
+		echo "sluice rules test $$ruleset"; \
+		go run ./cmd/sluice rules test --min-coverage 100 "$$ruleset"; \
 	done
 
 .PHONY: bench

@@ -58,7 +58,11 @@ func (s *Ruleset) Probed() *Probed {
 func (p *Probed) probe(r rule, c Clause, src scalar, part clause) {
 	at := src.at(part.span)
 	c.Rule, c.File, c.Line, c.Column, c.Names = r.id, at.src.name, at.line, at.column, part.names
-	c.Text = strings.Join(strings.Fields(string([]rune(src.text)[part.span.from:part.span.to])), " ")
+	text := src.text // parentheses at its ends are in no span
+	if !c.Whole {
+		text = string([]rune(src.text)[part.span.from:part.span.to])
+	}
+	c.Text = strings.Join(strings.Fields(text), " ")
 	for _, want := range []window.Truth{window.False, window.True, window.Unknown} {
 		p.Rules.rules = append(p.Rules.rules, rule{id: fmt.Sprintf("%s%d %d", probeMark, len(p.Clauses), want), applies: r.applies, mode: shadow,
 			when: func(f *facts) window.Truth { return window.TruthOf(part.eval(f) == want) }})

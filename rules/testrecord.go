@@ -137,7 +137,7 @@ func (g *givenRecords) payments(n node, index int) {
 		n.at(v.place(), "times needs every: how far apart?")
 	}
 	if last := at + every*time.Duration(times-1); last > 0 {
-		n.at(found["times"].place(), "the last of them comes %s after the payment that is sent", formatDuration(last))
+		n.at(found["times"].place(), "the last of them comes %s after now", formatDuration(last))
 	}
 	if _, taken := g.ids[id]; taken && id != "" {
 		n.at(n.place(), "the id %s is taken by another payment", id)
