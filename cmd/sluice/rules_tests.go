@@ -74,7 +74,7 @@ func (ask *rulesTests) run(ctx context.Context, dir string, out io.Writer) error
 	}
 	var mutation *ruletest.Mutation
 	if ask.mutate && report.Failed() == 0 {
-		bar := newCount(-1, "mutants", "mutants")
+		bar := newCount(len(set.Mutants()), "mutants", "mutants")
 		m, err := ruletest.Mutate(ctx, set, tests, func(done, _ int) { bar.set(int64(done)) })
 		bar.end()
 		if err != nil {

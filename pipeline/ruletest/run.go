@@ -22,7 +22,7 @@ import (
 type Result struct {
 	Test     *rules.Test `json:"test"`
 	Failures []Failure   `json:"failures"`
-	Why      []Reading   `json:"why,omitempty"` // of a test that failed: the rules that were expected, and those that were true
+	Why      []Reading   `json:"why,omitempty"` // of a test that failed: see why
 }
 
 // Passed tells whether everything came as expected.
@@ -124,7 +124,8 @@ func unmet(t *rules.Test, language string, first bool, d *payment.Decision) (out
 	return out
 }
 
-// why explains the rules that were expected, and those that were true.
+// why explains the rules that were expected, and those that were true; where
+// there is none of either, those that came nearest.
 func why(t *rules.Test, d *payment.Decision, probed *rules.Probed, seen map[int]window.Truth) (out []Reading) {
 	about := map[string]bool{}
 	for i := range t.Expected {
@@ -137,6 +138,10 @@ func why(t *rules.Test, d *payment.Decision, probed *rules.Probed, seen map[int]
 	}
 	for _, r := range d.Shadow {
 		about[r.Rule] = true
+	}
+	delete(about, "") // a reason that no rule gives
+	if len(about) == 0 {
+		about = nearest(probed, seen)
 	}
 	for i := range probed.Clauses {
 		c := &probed.Clauses[i]
@@ -166,6 +171,34 @@ func why(t *rules.Test, d *payment.Decision, probed *rules.Probed, seen map[int]
 		reading.Clauses = append(reading.Clauses, part)
 	}
 	return out
+}
+
+// shownNearest is how many rules are explained where none was true.
+const shownNearest = 3
+
+// nearest are the rules that apply with the fewest parts that are not true.
+func nearest(probed *rules.Probed, seen map[int]window.Truth) map[string]bool {
+	missed := map[string]int{}
+	var ids []string
+	for i, c := range probed.Clauses {
+		truth, applies := seen[i]
+		switch {
+		case applies && c.Whole:
+			ids = append(ids, c.Rule)
+			missed[c.Rule] = 0
+			if i+1 == len(probed.Clauses) || probed.Clauses[i+1].Whole { // its own only part
+				missed[c.Rule] = 1
+			}
+		case applies && truth != window.True:
+			missed[c.Rule]++
+		}
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return missed[a] - missed[b] })
+	about := map[string]bool{}
+	for _, id := range ids[:min(len(ids), shownNearest)] {
+		about[id] = true
+	}
+	return about
 }
 
 var truthWords = [...]string{window.False: "false", window.True: "true", window.Unknown: "unknown"}
