@@ -101,4 +101,13 @@ tests:
 	if strings.Join(got, " ") != want {
 		t.Errorf("failed: %s\nwant:   %s", strings.Join(got, " "), want)
 	}
+	// Each test counts once, in however many languages; one that was refused does not.
+	for i, want := range []ruletest.Seen{{True: 2, False: 1}, {True: 3}} {
+		if r := report.Coverage.Rules[i]; r.Seen != want || len(r.Clauses) != 1 || r.Clauses[0].Seen != want {
+			t.Errorf("coverage %+v, want %+v", r, want)
+		}
+	}
+	if got := report.Coverage.Percent(); got != 75 {
+		t.Errorf("%v %% of the clauses' sides, want 75", got)
+	}
 }
