@@ -59,7 +59,7 @@ type options struct {
 }
 
 func defaultOptions() options {
-	return options{seed: 20261125, payments: 500_000, rate: 200, faults: 60, powerCuts: 12, partitions: 8, session: 3 * time.Second,
+	return options{seed: 20261125, payments: 500_000, rate: 150, faults: 60, powerCuts: 12, partitions: 8, session: 3 * time.Second,
 		unit: 10 * time.Second, settle: 5 * time.Minute, java: os.Getenv("SLUICE_TEST_JAVA"), libs: os.Getenv("SLUICE_TEST_KAFKA_LIBS")}
 }
 
@@ -75,6 +75,10 @@ in sync at the least. All are processes of this run, with links between them tha
 silence. Payments flow at a steady rate while faults strike, each healed before the next of its kind:
 
 ` + describeKinds() + `
+A payment comes again now and then, half of the times in another partition. While Redis is broken nobody
+can tell two members that decide one payment at the same moment what the other says; so where Redis is
+among what is broken, such a copy comes twenty seconds later, when the first answer can be read.
+
 Kinds, targets, times and durations come from the seed. Two brokers are never down at once; anything else
 may overlap. Then everything is given time to settle, and the topics and the bytes in Redis are held
 against what was sent, by benchmarks/storm/oracle.
