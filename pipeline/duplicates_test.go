@@ -319,7 +319,8 @@ func TestNearDuplicatesAreFeaturesThatRulesCanUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, _ := strings.Cut(string(doc), "//\tfeatures:\n")
+	_, section, _ := strings.Cut(string(doc), "// # Duplicate payments\n")
+	_, example, _ := strings.Cut(section, "//\tfeatures:\n")
 	example, _, _ = strings.Cut(example, "//\n")
 	features, ruleLines, found := strings.Cut(strings.ReplaceAll(example, "//\t", ""), "rules:\n")
 	if !found {
