@@ -303,7 +303,8 @@ func lateRules(t *testing.T) string {
 		"policy.yaml": "decide_within: {payment: 300ms}\nwhen_late: {payment: {approve_up_to: CNY(500), else: hold}}\n",
 		"features/payer.yaml": "features:\n  - {entity: payer, name: events, windows: [1h], value: count}\n" +
 			"  - {entity: payee, name: amount, windows: [1h], value: sum}\n",
-		"rules/dear.yaml": "rules:\n  - {id: dear, description: Dear ones, owner: test, when: 'amount >= CNY(400) and amount <= CNY(500)', verdict: block, reason: DEAR}\n",
+		"rules/dear.yaml": "rules:\n  - {id: dear, description: Dear ones, owner: test, when: 'amount >= CNY(400) and amount <= CNY(500)', verdict: block, reason: DEAR}\n" +
+			"  - {id: odd, description: Odd ones, owner: test, when: 'amount == CNY(350)', verdict: hold, reason: ODD}\n",
 	})
 }
 
@@ -609,10 +610,13 @@ func TestADefaultIsWhatThePolicySaysAndIsCorrectedOnce(t *testing.T) {
 		{"up to the ceiling, bad", 45_000, "", []string{"approve default_deadline", "block rules corrects default_deadline"}},
 		{"above the ceiling, fine", 50_001, "", []string{"hold default_deadline", "approve rules corrects default_deadline"}},
 		{"above the ceiling, for a turnstile", 60_000, onlyYes, []string{"approve default_deadline"}},
+		{"up to the ceiling, odd", 35_000, "", []string{"approve default_deadline", "hold rules corrects default_deadline"}},
+		{"up to the ceiling, odd, for a turnstile", 35_000, onlyYes, []string{"approve default_deadline"}},
+		{"up to the ceiling, odd, for a shop", 35_000, onlyYes, []string{"approve default_deadline", "block rules corrects default_deadline"}},
 		{"above the ceiling, for a shop", 60_000, onlyYes, []string{"block default_deadline", "approve rules corrects default_deadline"}},
 	} {
 		r := tooLate(c.id, c.fen, c.more)
-		if c.id == "above the ceiling, for a shop" {
+		if strings.HasSuffix(c.id, "for a shop") {
 			r = strings.Replace(r, `"transit"`, `"web"`, 1)
 		}
 		records, want[c.id] = append(records, r), c.want
