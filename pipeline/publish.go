@@ -111,7 +111,8 @@ func (l *lane) say(ctx context.Context, a *answer, b *Batch) error {
 }
 
 // correctTold makes the corrections of the defaults that the watch has given, or
-// defaultLate. Without the store they are left to the folder.
+// defaultLate. Without the store they are left to the folder; that of a payment which
+// could not be used before is not, since the folder passes over it.
 func (l *lane) correctTold(ctx context.Context, b *Batch, part []answer, now payment.Time) error {
 	for i := range part {
 		a := &part[i]
@@ -126,9 +127,10 @@ func (l *lane) correctTold(ctx context.Context, b *Batch, part []answer, now pay
 	if !errors.Is(err, window.ErrAway) {
 		return err
 	}
-	b.deferred = true
 	for i := range part {
-		part[i].revision = nil
+		if a := &part[i]; a.decide && len(a.revision) > 0 {
+			a.revision, b.deferred = nil, true
+		}
 	}
 	return nil
 }
