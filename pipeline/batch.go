@@ -44,6 +44,8 @@ type answer struct {
 	item      window.Item
 	tx        payment.Transaction
 	key       []byte // of the record
+	offset    int64  // of the record
+	heard     bool   // what is said of it again stands on the topic already, as the answer of this record: see answered.go
 	kafkaTime payment.Time
 	deadline  payment.Time // when its decision must be out
 	summary   payment.Summary
@@ -164,6 +166,7 @@ func (g *Gate) Decode(records []broker.Record, b *Batch) {
 	policy := g.ruleset().Policy()
 	for i := range records {
 		r, a := &records[i], b.add(records[i].Key)
+		a.offset = r.Offset
 		a.kafkaTime = g.kafkaTime(r)
 		a.refusal = b.decoder.Transaction(r.Value, a.kafkaTime, &a.tx)
 		a.summary = payment.SummaryOf(&a.tx)

@@ -205,7 +205,7 @@ func (l *lane) prepare(rs rulesetOf, a *answer) bool {
 		switch {
 		case found:
 			stored, ok := l.gate.Ledger.Recent(a.hash)
-			if !ok || known.Fingerprint != ledger.Fingerprint(l.gate.Store.Key(), &a.summary) || !a.move(open, forestalled) {
+			if !ok && !a.heard || known.Fingerprint != ledger.Fingerprint(l.gate.Store.Key(), &a.summary) || !a.move(open, forestalled) {
 				return false
 			}
 			a.told, a.toldAt, a.toldNew = stored, known, false
@@ -291,6 +291,9 @@ func (l *lane) publishTold(ctx context.Context) error {
 	l.agree(ctx, w.telling)
 	for _, a := range w.telling {
 		to := &a.toldAt
+		if !a.toldNew && a.heard {
+			continue
+		}
 		if !a.toldNew {
 			to = nil // it stands elsewhere
 		}
@@ -303,7 +306,9 @@ func (l *lane) publishTold(ctx context.Context) error {
 	}
 	for _, a := range w.telling {
 		if !a.toldNew {
-			l.gate.Metrics.repeated()
+			if !a.heard {
+				l.gate.Metrics.repeated()
+			}
 			continue
 		}
 		l.gate.Ledger.Add(a.toldAt, a.told)

@@ -132,7 +132,7 @@ func (l *lane) foldSpan(ctx, drain context.Context, s span) error {
 			break
 		}
 	}
-	l.gate.Decode(records, &f.batch)
+	l.decode(records, &f.batch)
 	if !s.answered {
 		if err := l.answerLeft(ctx, drain, records); err != nil {
 			return err

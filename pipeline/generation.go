@@ -279,6 +279,7 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			l.reread(note.safe) // the store may have lost something between that commit and now
 		}
 	}
+	l.before = answered{from: l.from, end: l.inherited}
 	var found []window.Mark
 	began, err := s.conn.ReadRange(ctx, t, l.partition, from, fence, func(r broker.Record) error {
 		m, revision, err := ledger.MarkOf(key, int32(l.partition), r.Offset, r.Value)
@@ -292,6 +293,7 @@ func (s *Service) takeOver(ctx context.Context, l *lane, a broker.Assignment, wr
 			s.gate.Ledger.Revise(m.Tx, m.Latest)
 			s.gate.Notices.Revised(r.Value)
 		default:
+			l.before.saw(&r, m.Tx)
 			earlier, noted := s.gate.Store.Earlier(m.Tx)
 			if noted && (earlier.Partition != m.Partition || earlier.Offset != m.Offset) {
 				// Stored bytes that were published again: what is to be said after them is

@@ -190,7 +190,7 @@ func (l *lane) launch(ctx context.Context, got broker.Fetched, in *fetched) bool
 		rest = rest[len(f.records):]
 		f.from, f.highWater = in, got.HighWater
 		in.flights.Add(1)
-		l.gate.Decode(f.records, &f.batch)
+		l.decode(f.records, &f.batch)
 		f.span = l.cursor.begin(f.records[len(f.records)-1].Offset+1, l.decisionsOf(f.records[0].Offset))
 		l.watch.add(f, l.gate.Now())
 		l.queue.put(f)

@@ -30,6 +30,7 @@ type lane struct {
 	from      int64      // the first record that is not settled
 	history   topicRange // of decisions: where older open holds stand
 	inherited int64      // records before it may have been answered by an earlier owner
+	before    answered   // and those were
 	engine    *Engine
 	pace      *pace
 	cursor    *cursor
@@ -46,6 +47,7 @@ type lane struct {
 	out       broker.Batch
 	unsaid    []unsaid // what out holds
 	headers   []broker.Header
+	number    [20]byte // the value of one
 }
 
 // run works until ctx ends, then settles the micro-batches that it has begun;

@@ -594,7 +594,7 @@ var errForgotten = errors.New("the ledger's topic no longer holds the decision")
 func (e *Engine) repeat(ctx context.Context, b *Batch, part []answer) error {
 	for i := range part {
 		a := &part[i]
-		if !a.repeat || a.wasTold() {
+		if !a.repeat || a.heard || a.wasTold() {
 			continue
 		}
 		e.gate.Metrics.repeated()

@@ -64,9 +64,12 @@ func TestJournalThatLostItsEndIsMadeWholeFromKafka(t *testing.T) {
 
 	g.start()
 	g.send(g.config.Topics.Transactions, 0, paid("t-30"), sent[25], paid("t-31"))
-	after := g.decisions(30 + 10 + 3)
+	after := g.decisions(30 + 3) // what is read again is folded, and not said again
 	for i := range 30 {
 		id := fmt.Sprint("t-", i)
+		if n := len(after[id]); n != 1 && (i != 25 || n != 2) {
+			t.Errorf("%s was said %d times", id, n)
+		}
 		for _, d := range after[id] {
 			if d.value != before[id][0].value {
 				t.Errorf("%s was decided\n%s\nand then\n%s", id, before[id][0].value, d.value)

@@ -84,6 +84,8 @@ func (l *lane) publishDecisions(ctx context.Context, b *Batch, part []answer) (f
 // the watch was faster, and the later one that corrects an earlier decision.
 func (l *lane) say(ctx context.Context, a *answer, b *Batch) error {
 	switch {
+	case a.repeat && a.heard:
+		return nil
 	case a.repeat && a.repeatOf >= 0:
 		first := &b.answers[a.repeatOf]
 		if a.bytes = first.bytes; first.wasTold() {
@@ -271,6 +273,9 @@ func (l *lane) add(ctx context.Context, s said) error {
 		broker.Header{Key: "transaction_id", Value: view(s.a.tx.ID)},
 		broker.Header{Key: "revision", Value: revision},
 		broker.Header{Key: "verdict", Value: verdictHeader[s.verdict]})
+	if s.revision == 1 {
+		l.headers = append(l.headers, broker.Header{Key: answersHeader, Value: strconv.AppendInt(l.number[:0], s.a.offset, 10)})
+	}
 	l.out.Add(time.Now().UnixMilli(), view(s.a.tx.Payer.AccountID), s.decision, l.headers)
 	l.unsaid = append(l.unsaid, unsaid{s.at, s.a.hash, s.decision, s.verdict, s.revision, s.revision == 1 && s.at == nil})
 	return nil
