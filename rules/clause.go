@@ -41,13 +41,13 @@ func (s *Ruleset) Probed() *Probed {
 		if r.mode == disabled {
 			continue
 		}
-		p.probe(r, Clause{Whole: true}, written.whens[i], conditionOf(written.lang, written.whens[i], nil))
-		parts := clausesOf(written.lang, written.whens[i])
+		p.probe(r, Clause{Whole: true}, written.written[i].when, conditionOf(written.lang, written.written[i].when, nil))
+		parts := clausesOf(written.lang, written.written[i].when)
 		if len(parts) < 2 {
 			continue
 		}
 		for _, part := range parts {
-			p.probe(r, Clause{}, written.whens[i], part)
+			p.probe(r, Clause{}, written.written[i].when, part)
 		}
 	}
 	set.live, set.shadow = newIndex(set.rules, live), newIndex(set.rules, shadow)

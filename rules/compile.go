@@ -13,17 +13,20 @@ import (
 
 // language is what expressions over E can name.
 type language[E any] struct {
-	names     map[string]term[E]
-	attribute func(name string) term[E]                                       // of attributes.NAME; nil where there are none
-	own       func(*E, window.Kind) uint64                                    // the hash of an identifier of the transaction
-	short     map[string]term[E]                                              // names that stand in in_list alone: payer, card, ip
-	lists     map[string]*namedList                                           // by name, nil for one that has a problem
-	inList    func(*namedList, func(*E) (string, bool)) func(*E) window.Truth // nil where lists cannot be asked
-	clock     func(*time.Location) func(*E) moment                            // reads the clock of a zone; nil where there is no local time
-	zone      *time.Location                                                  // the policy's, nil without one
-	countries *countries                                                      // of data/; nil where countries cannot be asked
-	countryOf map[string]func(*E) (string, bool)                              // by the name of the field that is asked about
-	rates     *rates
+	names      map[string]term[E]
+	attribute  func(name string) term[E]                                       // of attributes.NAME; nil where there are none
+	own        func(*E, window.Kind) uint64                                    // the hash of an identifier of the transaction
+	short      map[string]term[E]                                              // names that stand in in_list alone: payer, card, ip
+	lists      map[string]*namedList                                           // by name, nil for one that has a problem
+	inList     func(*namedList, func(*E) (string, bool)) func(*E) window.Truth // nil where lists cannot be asked
+	clock      func(*time.Location) func(*E) moment                            // reads the clock of a zone; nil where there is no local time
+	zone       *time.Location                                                  // the policy's, nil without one
+	asked      map[string]bool                                                 // the names that some expression has looked at
+	askedOf    map[string]bool                                                 // the lists that one has asked
+	listsAsked int                                                             // so often
+	countries  *countries                                                      // of data/; nil where countries cannot be asked
+	countryOf  map[string]func(*E) (string, bool)                              // by the name of the field that is asked about
+	rates      *rates
 }
 
 // condition is a compiled expression that is true, false or unknown.
@@ -187,6 +190,9 @@ func dotted(n ast.Node) (string, bool) {
 func (l *language[E]) lookup(name string) (term[E], string) {
 	if t, ok := l.names[name]; ok {
 		t.name = name
+		if l.asked != nil {
+			l.asked[name] = true
+		}
 		return t, t.refuse
 	}
 	if attribute, ok := strings.CutPrefix(name, "attributes."); ok && l.attribute != nil {

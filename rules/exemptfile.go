@@ -14,16 +14,20 @@ type exemptAt struct {
 // exempt takes one exempt of a file of rules.
 func (f *ruleFiles) exempt(n node) {
 	before := len(n.problems)
-	x := exemptAt{exempt: exempt{until: never}}
+	x, w := exemptAt{exempt: exempt{until: never}}, written{place: n.place()}
 	found := n.object("an exempt",
 		field{"id", func(v node) { x.id = f.id(v) }},
 		field{"description", func(v node) { v.text("description") }},
 		field{"owner", func(v node) { v.text("owner") }},
 		field{"when", func(v node) {
-			if src, ok := v.expression("when"); ok {
-				if compiled, ok := compile(f.lang, src); ok {
-					x.when = compiled.eval
-				}
+			src, ok := v.expression("when")
+			if !ok {
+				return
+			}
+			lists := f.lang.listsAsked
+			if compiled, ok := compile(f.lang, src); ok && f.canHold(src, &AppliesTo{}) {
+				x.when = compiled.eval
+				w.when, w.names, w.lists = src, compiled.names, f.lang.listsAsked > lists
 			}
 		}},
 		field{"from", func(v node) { f.exemptFrom(v, &x) }},
@@ -33,8 +37,8 @@ func (f *ruleFiles) exempt(n node) {
 		}},
 		field{"why", func(v node) { x.why, _ = v.text("why") }})
 	n.needs("an exempt", found, "id", "when", "from")
-	if len(n.problems) == before {
-		f.exempts = append(f.exempts, x)
+	if w.ends = found["until"].ast != nil; len(n.problems) == before {
+		f.exempts, f.asked = append(f.exempts, x), append(f.asked, w)
 	}
 }
 

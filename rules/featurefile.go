@@ -26,12 +26,14 @@ type featureFiles struct {
 	location *time.Location
 	fields   map[string]*window.Field
 	taken    map[string]string // full name to where it was defined; fields of the transaction too
+	defined  map[string]string // full name to its definition and file: another file may repeat it word for word
 	features []window.Feature
+	places   []place         // of each, its window where it has one
 	broken   map[string]bool // full names whose feature has a problem
 }
 
 func newFeatureFiles(r *rates, location *time.Location) *featureFiles {
-	f := &featureFiles{lang: eventNames(r), location: location, fields: map[string]*window.Field{}, taken: map[string]string{}, broken: map[string]bool{}}
+	f := &featureFiles{lang: eventNames(r), location: location, fields: map[string]*window.Field{}, taken: map[string]string{}, defined: map[string]string{}, broken: map[string]bool{}}
 	fields := window.Fields()
 	for i := range fields {
 		f.fields[fields[i].Name] = &fields[i]
@@ -94,6 +96,14 @@ func (f *featureFiles) feature(n node) {
 		return
 	}
 	n.needs("a feature", found, "entity", "name", "value")
+	var texts []string
+	for _, key := range []string{"entity", "name", "value", "where", "delay"} {
+		text := ""
+		if v := found[key]; v.ast != nil {
+			text, _ = node{&report{}, v.src, v.ast}.text(key)
+		}
+		texts = append(texts, strings.Join(strings.Fields(text), " "))
+	}
 	if _, ok := found["windows"]; !ok {
 		windows = []windowOf{{node: n}}
 		if len(n.problems) == before && !wholeLog(one.Aggregate) {
@@ -113,12 +123,16 @@ func (f *featureFiles) feature(n node) {
 			}
 			continue
 		}
+		definition := strings.Join(texts, "\n")
+		if file, same := strings.CutSuffix(f.defined[full], "\n"+definition); same && file != n.src.name {
+			continue
+		}
 		if where, ok := f.taken[full]; ok {
 			w.at(w.place(), "the name %s is taken by %s", full, where)
 			continue
 		}
-		f.taken[full] = "the feature at " + placeText(n.place())
-		f.features = append(f.features, made)
+		f.taken[full], f.defined[full] = "the feature at "+placeText(n.place()), n.src.name+"\n"+definition
+		f.features, f.places = append(f.features, made), append(f.places, w.place())
 	}
 }
 

@@ -192,10 +192,10 @@ func TestWhatHasEndedIsReportedAndIsNoMistake(t *testing.T) {
 rules/a.yaml:4:82: the exempt e has ended
    4 |   - {id: e, when: 'in_list(card, "stolen-cards")', from: {rules: [more]}, until: 2026-01-31}
      |                                                                                  ^~~~~~~~~~`
-	if got := set.Ended(at).Error(); got != want {
+	if got := set.ended(at).Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := set.Ended(at.Add(time.Hour)); len(got) != 3 {
+	if got := set.ended(at.Add(time.Hour)); len(got) != 3 {
 		t.Errorf("%v", got)
 	}
 }

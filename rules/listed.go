@@ -34,6 +34,8 @@ func (c *compiler[E]) listed(n ast.Node, arguments []ast.Node) term[E] {
 	case !l.kind.takes(field.name):
 		return c.problem(c.span(arguments[0]), "write "+join(l.kind.fields()), "the list %s is of type %s, and this is %s", l.name, l.kind, field.name)
 	}
+	c.lang.askedOf[l.name] = true
+	c.lang.listsAsked++
 	return truthTerm(c.lang.inList(l, field.text))
 }
 

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,10 +14,11 @@ import (
 	"strings"
 )
 
-// Load reads the ruleset in a folder. A folder with mistakes gives all of them
-// as Problems; one that cannot be read, another error.
+// Load reads the ruleset in a folder, or in several that are joined by commas: see
+// LoadFS. One with mistakes gives all of them as Problems; one that cannot be read,
+// another error.
 func Load(dir string) (*Ruleset, error) {
-	set, err := LoadFS(os.DirFS(dir))
+	set, err := LoadFS(Folders(dir)...)
 	if err == nil {
 		return set, nil
 	}
@@ -26,12 +28,30 @@ func Load(dir string) (*Ruleset, error) {
 	return nil, fmt.Errorf("ruleset %s: %w", dir, err)
 }
 
-// LoadFS reads a ruleset as Load does.
-func LoadFS(fsys fs.FS) (*Ruleset, error) {
+// Folders are those of a ruleset: "deploy/rulesets/demo", or several joined by commas.
+func Folders(dir string) (all []fs.FS) {
+	for _, one := range strings.Split(dir, ",") {
+		all = append(all, os.DirFS(one))
+	}
+	return all
+}
+
+// LoadFS reads a ruleset as Load does. The files of several folders make up one
+// ruleset, as if they stood in one; a file that is in two of them must be the same.
+func LoadFS(folders ...fs.FS) (*Ruleset, error) {
 	r := &report{}
-	files, err := readFiles(fsys, r)
-	if err != nil {
-		return nil, err
+	files := map[string][]byte{}
+	for _, fsys := range folders {
+		more, err := readFiles(fsys, r)
+		if err != nil {
+			return nil, err
+		}
+		for name, content := range more {
+			if other, taken := files[name]; taken && !bytes.Equal(content, other) {
+				r.file(name, "give one of them another name", "the folders that make up the ruleset have different files of this name")
+			}
+			files[name] = content
+		}
 	}
 	set := build(files, r)
 	if len(r.problems) > 0 {
@@ -182,7 +202,8 @@ func assemble(files map[string][]byte, r *report) (*Ruleset, *ruleFiles) {
 	}
 	set.lists, set.blocking = lists.sorted()
 
-	rules := &ruleFiles{tags: map[string][]string{}, lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, features: map[string]int{}, ids: map[string]place{}}
+	rules := &ruleFiles{tags: map[string][]string{}, lang: ruleNames(set.features, &set.policy, set.rates), policy: &set.policy, features: map[string]int{}, ids: map[string]place{}, retired: map[string]place{}}
+	rules.lang.asked, rules.lang.askedOf = map[string]bool{}, map[string]bool{}
 	rules.lang.lists = lists.lists
 	rules.lang.countries = data.build()
 	rules.lang.countryOf = rules.lang.countries.readers()
@@ -199,6 +220,8 @@ func assemble(files map[string][]byte, r *report) (*Ruleset, *ruleFiles) {
 			rules.read(n)
 		}
 	}
+	rules.checkRetired(r)
+	rules.featuresAt, rules.listsAt = features.places, lists.taken
 	set.fromFiles = len(set.features)
 	set.features = append(set.features, set.policy.Duplicates.features()...)
 	set.exempts = rules.exemptions()

@@ -34,7 +34,8 @@ var neighbours = map[string]string{
 func (s *Ruleset) Mutants() []Mutant {
 	_, written := assemble(s.files, &report{})
 	var out []Mutant
-	for i, src := range written.whens {
+	for i := range written.written {
+		src := written.written[i].when
 		if written.rules[i].mode == disabled {
 			continue
 		}

@@ -68,18 +68,33 @@ const (
 	wordHint = "a short word: letters, digits and _ - . after the first, at most 64"
 )
 
+// written is a rule or an exempt as it stands in its file.
+type written struct {
+	place    place
+	when     scalar
+	names    []string // that the condition looks at, of an exempt
+	lists    bool     // it asks a list, of an exempt
+	ends     bool     // it has an end, of an exempt
+	answered bool     // it says what it does without features, of a rule
+	review   node     // its recheck_by, of a rule; may be empty
+}
+
 // ruleFiles gathers the rules of all files of rules/.
 type ruleFiles struct {
 	lang   *language[facts]
 	policy *Policy
 	// features are the slots by full name.
-	features map[string]int
-	ids      map[string]place // of the rules and exempts so far
-	rules    []rule
-	tags     map[string][]string // of each rule, by its id; of those with problems too
-	exempts  []exemptAt
-	dated    []dated  // exempts that end
-	whens    []scalar // the conditions of rules, as written
+	features   map[string]int
+	ids        map[string]place // of the rules and exempts so far
+	rules      []rule
+	tags       map[string][]string // of each rule, by its id; of those with problems too
+	exempts    []exemptAt
+	dated      []dated          // exempts that end
+	written    []written        // the rules, as they are written
+	asked      []written        // and the exempts
+	retired    map[string]place // ids that no rule or exempt may have again
+	featuresAt []place          // of the features of the ruleset
+	listsAt    map[string]place // and of its lists
 }
 
 // read takes the rules of one file.
@@ -101,6 +116,13 @@ func (f *ruleFiles) read(n node) {
 			}
 			for _, one := range all {
 				f.exempt(one)
+			}
+		}},
+		field{"retired", func(v node) {
+			for _, one := range v.oneOrMore() {
+				if id, ok := one.name("a retired id", rulePattern, ruleHint); ok {
+					f.retire(id, one)
+				}
 			}
 		}})
 	if found != nil && len(found) == 0 {
@@ -170,8 +192,9 @@ func (f *ruleFiles) rule(n node) {
 			n.at(n.place(), "an id that begins with a digit makes no reason: a rule such as this one needs the key reason")
 		}
 	}
-	if len(n.problems) == before {
-		f.rules, f.whens = append(f.rules, r), append(f.whens, when)
+	if len(n.problems) == before && f.canHold(when, &r.applies) {
+		_, answered := found["without_features"]
+		f.rules, f.written = append(f.rules, r), append(f.written, written{place: n.place(), when: when, answered: answered, review: found["recheck_by"]})
 	}
 }
 
@@ -201,6 +224,25 @@ func (f *ruleFiles) id(n node) string {
 	}
 	f.ids[id] = n.place()
 	return id
+}
+
+// retire keeps an id from being used again: statistics and decisions of years ago
+// would be taken for those of another rule.
+func (f *ruleFiles) retire(id string, n node) {
+	if other, taken := f.retired[id]; taken {
+		n.at(n.place(), "the id %s is retired at %s already", id, placeText(other))
+		return
+	}
+	f.retired[id] = n.place()
+}
+
+// checkRetired reports ids that were retired and are in use, once all files are read.
+func (f *ruleFiles) checkRetired(r *report) {
+	for id, at := range f.ids {
+		if gone, ok := f.retired[id]; ok {
+			r.suggest(at, "give it another id", "the id %s was retired at %s: decisions and statistics under it are those of another rule", id, placeText(gone))
+		}
+	}
 }
 
 func ruleVerdict(n node) payment.Verdict {

@@ -93,10 +93,10 @@ func (x *index) find(t payment.Type, channel string) []int32 {
 	return x.others[t]
 }
 
-// Ended reports, each at its place, the entries of lists and the exempts that
+// ended reports, each at its place, the entries of lists and the exempts that
 // no longer count at an event time. They are no mistakes: a ruleset does not go
 // bad over night.
-func (s *Ruleset) Ended(at payment.Time) Problems {
+func (s *Ruleset) ended(at payment.Time) Problems {
 	var out Problems
 	for _, d := range s.dated {
 		if d.until <= at {

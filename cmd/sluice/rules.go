@@ -16,28 +16,38 @@ func rulesCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "rules", Short: "Check and test rulesets, and switch rules off at run time", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var format string
+	var strict bool
 	check := &cobra.Command{
-		Use:     "check RULESET",
-		Short:   "Load and compile a ruleset; print its order of decision, or every problem with its place",
+		Use:   "check RULESET",
+		Short: "Load and compile a ruleset; print its order of decision, or every problem with its place",
+		Long: `Load and compile a ruleset: a folder, or several joined by commas that make up one. Prints its order of decision, or every
+problem with file, line, column and what to write instead. Besides, it remarks on what is no mistake and worth a second
+look: what has ended or was to be looked at again, features and lists that nothing looks at, rules that change no verdict
+or contradict others, rules that fire because a feature cannot be had, exempts that reach far.`,
 		Example: "  sluice rules check deploy/rulesets/demo",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return fmt.Errorf("--format %q: must be text or json", format)
 			}
-			return checkRules(args[0], format == "json", cmd.OutOrStdout())
+			return checkRules(args[0], format == "json", strict, cmd.OutOrStdout())
 		},
 	}
 	check.Flags().StringVar(&format, "format", "text", "text or json")
+	check.Flags().BoolVar(&strict, "strict", false, "fail on remarks too: what is no mistake and worth a second look")
 	cmd.AddCommand(check, rulesTestCommand(), rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand())
 	return cmd
 }
 
-func checkRules(dir string, asJSON bool, out io.Writer) error {
+func checkRules(dir string, asJSON, strict bool, out io.Writer) error {
 	rs, err := rules.Load(dir)
 	var problems rules.Problems
 	if err != nil && !errors.As(err, &problems) {
 		return err
+	}
+	var remarks rules.Problems
+	if rs != nil {
+		remarks = rs.Remarks(payment.TimeOf(time.Now()))
 	}
 	if asJSON {
 		report := struct {
@@ -47,11 +57,11 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 			Features []string         `json:"features,omitempty"`
 			Lists    []rules.ListInfo `json:"lists,omitempty"`
 			Problems []rules.Problem  `json:"problems"`
-			Ended    []rules.Problem  `json:"ended,omitempty"` // no mistakes
+			Remarks  []rules.Problem  `json:"remarks,omitempty"` // no mistakes
 		}{Ruleset: dir, Problems: problems}
 		if rs != nil {
 			report.Hash, report.Rules, report.Lists = rs.Hash(), rs.RuleIDs(), rs.Lists()
-			report.Ended = rs.Ended(payment.TimeOf(time.Now()))
+			report.Remarks = remarks
 			for _, f := range rs.OwnFeatures() {
 				report.Features = append(report.Features, f.FullName())
 			}
@@ -70,10 +80,16 @@ func checkRules(dir string, asJSON bool, out io.Writer) error {
 	}
 	if !asJSON {
 		fmt.Fprintf(out, "%s\n", rs.OrderOfDecision())
-		if ended := rs.Ended(payment.TimeOf(time.Now())); len(ended) > 0 {
-			fmt.Fprintf(out, "No mistakes, and without effect now:\n%v\n\n", ended)
+		if len(remarks) > 0 {
+			fmt.Fprintf(out, "No mistakes, and worth a second look:\n%v\n\n", remarks)
 		}
 		fmt.Fprintf(out, "%s: %d rules, %d features, %d lists, %s\n", dir, len(rs.RuleIDs()), len(rs.OwnFeatures()), len(rs.Lists()), rs.Hash())
+	}
+	if strict && len(remarks) > 0 {
+		if !asJSON {
+			fmt.Fprintf(out, "%s: %d remark(s), and --strict was given\n", dir, len(remarks))
+		}
+		return errBad
 	}
 	return nil
 }
