@@ -622,6 +622,14 @@ func (s *Embedded) Outage(_ context.Context, o Outage) error {
 func (s *Embedded) Log(ctx context.Context, of Entity, key uint64, yield func(LogEntry) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.eachLogged(ctx, of, key, func(_ uint64, at payment.Position, e entry) (more bool) {
+		return yield(LogEntry{at, e.words()})
+	})
+}
+
+// eachLogged calls yield for each entry of an entity's log, in its order. mu is
+// held, and for as long as somebody looks at the entries.
+func (s *Embedded) eachLogged(ctx context.Context, of Entity, key uint64, yield func(number uint64, at payment.Position, e entry) (more bool)) error {
 	head := s.index.tail.head(key)
 	for _, f := range s.folders {
 		if n, ok := f.find(key); ok && f.entity == of && f.foldOf(n).log.segment == s.journal.tail().number {
@@ -634,7 +642,7 @@ func (s *Embedded) Log(ctx context.Context, of Entity, key uint64, yield func(Lo
 			return true
 		}
 		segment, offset := s.journal.position(number)
-		return yield(LogEntry{payment.Position{Segment: segment, Offset: offset}, e.words()})
+		return yield(number, payment.Position{Segment: segment, Offset: offset}, e)
 	}
 	for _, r := range s.index.all { // one after the other: to search a segment takes time
 		for _, p := range r.find(key) {
