@@ -8,6 +8,7 @@ import (
 // exemptAt is an exempt with the places of what it names, until all rules are read.
 type exemptAt struct {
 	exempt
+	src             scalar // its condition, as written
 	rulesAt, tagsAt []node
 }
 
@@ -26,7 +27,7 @@ func (f *ruleFiles) exempt(n node) {
 			}
 			lists := f.lang.listsAsked
 			if compiled, ok := compile(f.lang, src); ok && f.canHold(src, &AppliesTo{}) {
-				x.when = compiled.eval
+				x.when, x.src = compiled.eval, src
 				w.when, w.names, w.lists = src, compiled.names, f.lang.listsAsked > lists
 			}
 		}},
