@@ -55,6 +55,7 @@ type Gate struct {
 	Notices  *Notices
 
 	outages outageMarks
+	judged  func(*rules.Ruleset, *answer, *rules.Input) // of a replay that explains; nil else
 }
 
 // Evidence says which decisions carry the values that they rest on.
@@ -490,6 +491,10 @@ func (e *Engine) judge(a *answer, b *Batch, away bool) {
 		in.Without = it.Without
 	}
 	e.evaluator.Decide(&in, d)
+	if e.gate.judged != nil {
+		seen := in // so that in itself stays on the stack
+		e.gate.judged(e.rules, a, &seen)
+	}
 	e.gate.describe(a, d)
 	if away {
 		if it.Stale {

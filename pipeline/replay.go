@@ -38,6 +38,11 @@ type Replay struct {
 	// Decided, if set, is called for each decision, in order; the bytes are valid
 	// during the call.
 	Decided func(decision []byte)
+	// Line, if set, is called for each line that is not empty, before it is used;
+	// the bytes are valid during the call.
+	Line func(line int64, kind payment.RecordKind, record []byte)
+	// Judged, if set, is called for each transaction that the rules have judged.
+	Judged func(*Judged)
 	// Progress, if set, is called now and then.
 	Progress func(ReplaySummary)
 }
@@ -89,6 +94,7 @@ func (p *Replay) Run(ctx context.Context, r io.Reader) (ReplaySummary, error) {
 		sum:  ReplaySummary{Verdicts: map[string]int64{}, Refused: map[payment.Reason]int64{}, Outcomes: map[window.OutcomeStatus]int64{}, Ended: map[string]int64{}}}
 	run.gate = &Gate{Rules: p.Rules, Store: store, Ledger: ledger.New(64<<20, store.Earlier), Limits: p.Limits, Evidence: p.Evidence, Earlier: run.earlier}
 	run.gate.Controls.Kept, run.gate.Controls.folder = p.RulesKept, p.Rules
+	p.showJudged(run.gate, store)
 	run.engine, run.outcomes = run.gate.NewEngine(), run.gate.NewOutcomeDecoder()
 	run.holds = newReplayedHolds(run)
 	err = run.all(ctx, r)
@@ -146,6 +152,9 @@ func (p *replaying) line(ctx context.Context, line []byte, size int64) (done boo
 	kind, eventTime := p.peek.Peek(line)
 	if p.Until != 0 && eventTime > p.Until {
 		return true, nil
+	}
+	if p.Line != nil {
+		p.Line(p.sum.Lines, kind, line)
 	}
 	if eventTime < endOfTime { // a clock gone mad must not make all the rest too old
 		p.sum.At = max(p.sum.At, eventTime)
