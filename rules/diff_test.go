@@ -1,0 +1,305 @@
+package rules
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser/lexer"
+	"github.com/goccy/go-yaml"
+	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/sluice-risk/sluice/pipeline/payment"
+	"github.com/sluice-risk/sluice/pipeline/window"
+)
+
+// readFolder reads the files of a folder.
+func readFolder(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(dir + "/" + name)
+		files[name] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func loadFiles(files map[string]string) (*Ruleset, error) {
+	folder := fstest.MapFS{}
+	for name, content := range files {
+		folder[name] = &fstest.MapFile{Data: []byte(content)}
+	}
+	return LoadFS(folder)
+}
+
+// compiledMeaning writes down everything that was compiled of a ruleset, by reflection,
+// and of what is compiled to functions, the tokens: whatever a file can say is in
+// it, and neither comments nor layout are.
+func compiledMeaning(t *testing.T, set *Ruleset) string {
+	t.Helper()
+	var b strings.Builder
+	dump(&b, reflect.ValueOf(set.rules))
+	dump(&b, reflect.ValueOf(set.policy))
+	dump(&b, reflect.ValueOf(set.features))
+	dump(&b, reflect.ValueOf(set.rates.to))
+	dump(&b, reflect.ValueOf(set.texts.byCode))
+	dump(&b, reflect.ValueOf(set.texts.language))
+	dump(&b, reflect.ValueOf(set.exempts))
+	dump(&b, reflect.ValueOf(set.lists))
+	for _, name := range slices.Sorted(maps.Keys(set.files)) {
+		if strings.HasPrefix(name, "data/") {
+			continue
+		}
+		var content map[string]any
+		if err := yaml.Unmarshal(set.files[name], &content); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"rules", "exempt", "features"} {
+			all, _ := content[key].([]any)
+			for _, one := range all {
+				for _, key := range []string{"when", "where", "value", "detail", "description", "owner"} {
+					text, _ := one.(map[string]any)[key].(string)
+					tokens, err := lexer.Lex(file.NewSource(text))
+					if err != nil || key == "detail" || key == "description" {
+						fmt.Fprintf(&b, "%q ", text)
+						continue
+					}
+					for _, token := range tokens {
+						fmt.Fprintf(&b, "%s ", token.Value)
+					}
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+// dump writes a value with all that hangs on it; functions are left out.
+func dump(b *strings.Builder, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Func:
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			b.WriteString("nil ")
+			return
+		}
+		if v.Type() == reflect.TypeFor[*time.Location]() {
+			fmt.Fprintf(b, "%v ", v.Elem().Field(0)) // its name
+			return
+		}
+		dump(b, v.Elem())
+	case reflect.Struct:
+		b.WriteString("{")
+		for i := range v.NumField() {
+			b.WriteString(v.Type().Field(i).Name + ":")
+			dump(b, v.Field(i))
+		}
+		b.WriteString("}")
+	case reflect.Slice, reflect.Array:
+		b.WriteString("[")
+		for i := range v.Len() {
+			dump(b, v.Index(i))
+		}
+		b.WriteString("]")
+	case reflect.Map:
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		for _, k := range keys {
+			fmt.Fprintf(b, "%v=", k)
+			dump(b, v.MapIndex(k))
+		}
+	default:
+		fmt.Fprintf(b, "%v ", v)
+	}
+}
+
+// spots are what a mutation replaces in a file, with what it may put there.
+var mutable = []struct {
+	pattern *regexp.Regexp
+	instead func(*rand.Rand, string) string
+}{
+	{regexp.MustCompile(`\b[0-9]+(?:\.[0-9]+)?`), func(r *rand.Rand, s string) string {
+		digits := []byte(s)
+		digits[r.IntN(len(digits))] = byte('1' + r.IntN(9))
+		return string(digits)
+	}},
+	{regexp.MustCompile(`\b(?:hold|block|approve)\b`), oneOfWords("hold", "block", "approve")},
+	{regexp.MustCompile(`\b(?:live|shadow|disabled)\b`), oneOfWords("live", "shadow", "disabled")},
+	{regexp.MustCompile(`\b(?:payment|transfer|withdrawal|top_up|refund)\b`), oneOfWords(payment.TypeNames()...)},
+	{regexp.MustCompile(`\b(?:qr|in_app|mini_program|web|pos|transit|bill|face)\b`), oneOfWords("qr", "in_app", "web", "pos", "fax")},
+	{regexp.MustCompile(`\b(?:step_up|review)\b`), oneOfWords("step_up", "review")},
+	{regexp.MustCompile(`\b(?:and|or)\b`), oneOfWords("and", "or")},
+	{regexp.MustCompile(` (?:>=|<=|==|!=|>|<) `), oneOfWords(" >= ", " <= ", " == ", " != ", " > ", " < ")},
+	{regexp.MustCompile(`\b(?:count|sum|avg|max|min)\b`), oneOfWords("count", "sum", "avg", "max")},
+	{regexp.MustCompile(`[0-9](?:ms|[smhd])\b`), func(r *rand.Rand, s string) string { return s[:1] + oneOfWords("s", "m", "h", "d")(r, "") }},
+	{regexp.MustCompile(`\b[A-Za-z]{4,}\b`), func(r *rand.Rand, s string) string {
+		i := r.IntN(len(s))
+		return s[:i] + "x" + s[i+1:]
+	}},
+	{regexp.MustCompile(`\b(?:payer|payee|card|device)\b`), oneOfWords("payer", "payee", "card", "device")},
+	{regexp.MustCompile(`\b(?:USD|EUR|CNY|JPY)\b`), oneOfWords("USD", "EUR", "CNY", "JPY")},
+}
+
+func oneOfWords(words ...string) func(*rand.Rand, string) string {
+	return func(r *rand.Rand, _ string) string { return words[r.IntN(len(words))] }
+}
+
+// TestNoChangeOfMeaningIsMissed changes a value somewhere in a ruleset, at random,
+// again and again: whenever it still loads, Diff tells a change exactly if what was
+// compiled is another thing.
+func TestNoChangeOfMeaningIsMissed(t *testing.T) {
+	random := rand.New(rand.NewPCG(6, 2026))
+	for _, dir := range []string{"../deploy/rulesets/demo", "testdata/ruleset"} {
+		files := readFolder(t, dir)
+		maps.DeleteFunc(files, func(name, _ string) bool {
+			return !strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, "_test.yaml")
+		})
+		names := slices.Sorted(maps.Keys(files))
+		original, err := loadFiles(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := compiledMeaning(t, original)
+		changed, same := 0, 0
+		for range 250 {
+			name := names[random.IntN(len(names))]
+			m := mutable[random.IntN(len(mutable))]
+			spots := m.pattern.FindAllStringIndex(files[name], -1)
+			if len(spots) == 0 {
+				continue
+			}
+			at := spots[random.IntN(len(spots))]
+			old := files[name]
+			now := m.instead(random, old[at[0]:at[1]])
+			mutated := maps.Clone(files)
+			mutated[name] = old[:at[0]] + now + old[at[1]:]
+			set, err := loadFiles(mutated)
+			if err != nil {
+				continue
+			}
+			line := 1 + strings.Count(old[:at[0]], "\n")
+			changes := Diff(original, set)
+			switch differs := compiledMeaning(t, set) != before; {
+			case differs && len(changes) == 0:
+				t.Errorf("%s:%d: %q for %q changes the meaning, and no change is told", name, line, now, old[at[0]:at[1]])
+			case !differs && len(changes) > 0:
+				t.Errorf("%s:%d: %q for %q changes nothing, and is told:\n%s", name, line, now, old[at[0]:at[1]], ChangesText(changes))
+			case differs:
+				changed++
+				if back := Diff(set, original); len(back) == 0 {
+					t.Errorf("%s:%d: nothing is told on the way back", name, line)
+				}
+			default:
+				same++
+			}
+		}
+		if changed < 40 || same < 5 {
+			t.Errorf("%s: %d mutations changed the meaning and %d did not: too few to tell", dir, changed, same)
+		}
+	}
+}
+
+// TestAPredictedEffectHoldsForEveryPayment evaluates the pairs of conditions of
+// the golden file on payments at random: a rule that is said to fire less fires on
+// none that it did not fire on before, and does leave some out.
+func TestAPredictedEffectHoldsForEveryPayment(t *testing.T) {
+	content, err := os.ReadFile("testdata/diff/conditions.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := txtar.Parse(content)
+	from, to := loadSide(t, archive, "old"), loadSide(t, archive, "new")
+	effects := map[string]string{}
+	for _, c := range Diff(from, to) {
+		if c.Key != "when" || effects[c.Name] != "" && effects[c.Name] != c.Effect {
+			effects[c.Name] = "both"
+			continue
+		}
+		effects[c.Name] = c.Effect
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	less, more := map[string]int{}, map[string]int{}
+	for range 20_000 {
+		f := randomFacts(random, from)
+		for i := range from.rules {
+			id := from.rules[i].id
+			was, is := from.rules[i].when(f) == window.True, to.rules[i].when(f) == window.True
+			switch {
+			case was && !is:
+				less[id]++
+			case is && !was:
+				more[id]++
+			}
+		}
+	}
+	told := 0
+	for i := range from.rules {
+		id := from.rules[i].id
+		switch effect := effects[id]; effect {
+		case "fires less", "fires more":
+			told++
+			wrong, right := more[id], less[id]
+			if effect == "fires more" {
+				wrong, right = right, wrong
+			}
+			if wrong > 0 || right == 0 {
+				t.Errorf("%s: said %q; it fires on %d payments more and on %d less", id, effect, more[id], less[id])
+			}
+		}
+	}
+	if told < 18 {
+		t.Errorf("only %d effects", told)
+	}
+}
+
+// randomFacts is a payment with features, any of which may be absent.
+func randomFacts(r *rand.Rand, set *Ruleset) *facts {
+	tx := &payment.Transaction{Channel: []string{"", "web", "qr", "in_app"}[r.IntN(4)], EventTime: payment.Time(r.Int64N(int64(48 * time.Hour)))}
+	tx.Payer.Country = []string{"", "CN", "US"}[r.IntN(3)]
+	tx.Device.ID = []string{"", "d-1"}[r.IntN(2)]
+	amount := []int64{0, 50, 150, 250, 550, 975, 999, 1000, 20000}[r.IntN(9)]
+	tx.Amount = payment.Money{Value: amount, Currency: mustCurrency([]string{"CNY", "USD"}[r.IntN(2)])}
+	in := &Input{Tx: tx, Amount: amount, HasAmount: r.IntN(5) > 0, Features: make([]payment.Value, len(set.features))}
+	for i := range in.Features {
+		kind, _ := set.features[i].Type()
+		switch n := r.IntN(11); {
+		case n == 10:
+		case kind == payment.Int:
+			in.Features[i] = payment.IntValue(int64(n))
+		case kind == payment.Float:
+			in.Features[i] = payment.FloatValue(float64(n * 50))
+		}
+	}
+	f := &facts{}
+	f.reset(in)
+	return f
+}
+
+// TestTestsThatComeAndGoAreNoted looks at tests by file and name.
+func TestTestsThatComeAndGoAreNoted(t *testing.T) {
+	a := []Test{{Name: "stays", File: "rules/a_test.yaml", Line: 3}, {Name: "goes", File: "rules/a_test.yaml", Line: 5}}
+	b := []Test{{Name: "comes", File: "rules/a_test.yaml", Line: 7}, {Name: "stays", File: "rules/a_test.yaml", Line: 9}}
+	want := "Tests\n  test comes: added, in rules/a_test.yaml\n  test goes: removed, of rules/a_test.yaml\n"
+	if got := ChangesText(DiffTests(a, b)); got != want {
+		t.Errorf("got\n%s", got)
+	}
+	if same := DiffTests(a, a); len(same) > 0 {
+		t.Errorf("from the same tests to the same: %v", same)
+	}
+}
