@@ -61,6 +61,10 @@ storm: ## break everything under a gate while payments flow, and check its promi
 sandbox: ## everything in one process, with traffic
 	go run ./cmd/sluice sandbox $(ARGS)
 
+.PHONY: schemas
+schemas: ## write the JSON Schemas of the files that analysts write into deploy/schemas
+	go run ./cmd/sluice rules schema --out deploy/schemas
+
 .PHONY: handbook
 handbook: ## replay the Handbook data set from HANDBOOK_DATA and compare every published feature
 	go run ./benchmarks/handbook $(ARGS)

@@ -69,7 +69,12 @@ func (p place) problem(suggestion, format string, args ...any) Problem {
 }
 
 // report gathers the problems of one ruleset while it is loaded.
-type report struct{ problems Problems }
+type report struct {
+	problems Problems
+	// heard, where set, is told the name of every mapping that is read, and the
+	// keys that it may have: what Schema says is held against that.
+	heard func(what string, keys []string)
+}
 
 // at notes a mistake at a place.
 func (r *report) at(p place, format string, args ...any) {

@@ -129,6 +129,9 @@ func (n node) object(what string, fields ...field) map[string]node {
 	for i, f := range fields {
 		known[i] = f.key
 	}
+	if n.heard != nil {
+		n.heard(what, known)
+	}
 	found := map[string]node{}
 	for _, e := range entries {
 		i := 0

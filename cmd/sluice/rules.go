@@ -35,7 +35,7 @@ or contradict others, rules that fire because a feature cannot be had, exempts t
 	}
 	check.Flags().StringVar(&format, "format", "text", "text or json")
 	check.Flags().BoolVar(&strict, "strict", false, "fail on remarks too: what is no mistake and worth a second look")
-	cmd.AddCommand(check, rulesTestCommand(), rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand(), rulesExplainCommand(), rulesDiffCommand())
+	cmd.AddCommand(check, rulesTestCommand(), rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand(), rulesExplainCommand(), rulesDiffCommand(), rulesSchemaCommand())
 	return cmd
 }
 
