@@ -17,15 +17,26 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser/lexer"
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
 )
 
-// readFolder reads the files of a folder.
+// readFolder reads the files of a folder, or of an archive.
 func readFolder(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
+	if strings.HasSuffix(dir, ".txtar") {
+		archive, err := txtar.ParseFile(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			files[f.Name] = string(f.Data)
+		}
+		return files
+	}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -70,6 +81,7 @@ func compiledMeaning(t *testing.T, set *Ruleset) string {
 		if err := yaml.Unmarshal(set.files[name], &content); err != nil {
 			t.Fatal(err)
 		}
+		fmt.Fprintf(&b, "%v %v ", content["description"], content["owner"])
 		for _, key := range []string{"rules", "exempt", "features"} {
 			all, _ := content[key].([]any)
 			for _, one := range all {
@@ -129,90 +141,173 @@ func dump(b *strings.Builder, v reflect.Value) {
 	}
 }
 
-// spots are what a mutation replaces in a file, with what it may put there.
-var mutable = []struct {
+// replacements are what a mutation puts instead of a part of a value.
+var replacements = []struct {
 	pattern *regexp.Regexp
 	instead func(*rand.Rand, string) string
 }{
-	{regexp.MustCompile(`\b[0-9]+(?:\.[0-9]+)?`), func(r *rand.Rand, s string) string {
+	{regexp.MustCompile(`[0-9]+`), func(r *rand.Rand, s string) string {
 		digits := []byte(s)
 		digits[r.IntN(len(digits))] = byte('1' + r.IntN(9))
 		return string(digits)
 	}},
-	{regexp.MustCompile(`\b(?:hold|block|approve)\b`), oneOfWords("hold", "block", "approve")},
-	{regexp.MustCompile(`\b(?:live|shadow|disabled)\b`), oneOfWords("live", "shadow", "disabled")},
+	{regexp.MustCompile(`^(?:hold|block|approve)$`), oneOfWords("hold", "block", "approve")},
+	{regexp.MustCompile(`^(?:live|shadow|disabled)$`), oneOfWords("live", "shadow", "disabled")},
+	{regexp.MustCompile(`^(?:none|block)$`), oneOfWords("none", "block")},
 	{regexp.MustCompile(`\b(?:payment|transfer|withdrawal|top_up|refund)\b`), oneOfWords(payment.TypeNames()...)},
-	{regexp.MustCompile(`\b(?:qr|in_app|mini_program|web|pos|transit|bill|face)\b`), oneOfWords("qr", "in_app", "web", "pos", "fax")},
 	{regexp.MustCompile(`\b(?:step_up|review)\b`), oneOfWords("step_up", "review")},
 	{regexp.MustCompile(`\b(?:and|or)\b`), oneOfWords("and", "or")},
 	{regexp.MustCompile(` (?:>=|<=|==|!=|>|<) `), oneOfWords(" >= ", " <= ", " == ", " != ", " > ", " < ")},
-	{regexp.MustCompile(`\b(?:count|sum|avg|max|min)\b`), oneOfWords("count", "sum", "avg", "max")},
-	{regexp.MustCompile(`[0-9](?:ms|[smhd])\b`), func(r *rand.Rand, s string) string { return s[:1] + oneOfWords("s", "m", "h", "d")(r, "") }},
-	{regexp.MustCompile(`\b[A-Za-z]{4,}\b`), func(r *rand.Rand, s string) string {
-		i := r.IntN(len(s))
-		return s[:i] + "x" + s[i+1:]
-	}},
 	{regexp.MustCompile(`\b(?:payer|payee|card|device)\b`), oneOfWords("payer", "payee", "card", "device")},
 	{regexp.MustCompile(`\b(?:USD|EUR|CNY|JPY)\b`), oneOfWords("USD", "EUR", "CNY", "JPY")},
+	{regexp.MustCompile(`\b(?:Shanghai|York)\b`), oneOfWords("Tokyo", "Manila")},
+	{regexp.MustCompile(`^(?:count|sum|avg)$`), oneOfWords("count", "sum", "avg", "max", "min", "stddev")},
+	{regexp.MustCompile(`[0-9](?:ms|[smhd])$`), func(r *rand.Rand, s string) string { return s[:1] + oneOfWords("s", "m", "h", "d")(r, "") }},
+	{regexp.MustCompile(`^(?:true|false)$`), oneOfWords("true", "false")},
+	{regexp.MustCompile(`^(?:skip|hit)$`), oneOfWords("skip", "hit")},
+	{regexp.MustCompile(`\p{Han}`), oneOfWords("税", "款")},
+	{regexp.MustCompile(`[a-z]`), oneOfWords("x", "b")},
+	{regexp.MustCompile(`[A-Z]`), oneOfWords("X", "B")},
 }
 
 func oneOfWords(words ...string) func(*rand.Rand, string) string {
 	return func(r *rand.Rand, _ string) string { return words[r.IntN(len(words))] }
 }
 
-// TestNoChangeOfMeaningIsMissed changes a value somewhere in a ruleset, at random,
-// again and again: whenever it still loads, Diff tells a change exactly if what was
+// value is a scalar of a file, by the keys that lead to it.
+type value struct {
+	file, keys string
+	scalar     scalar
+}
+
+// valuesOf are the scalars of a file.
+func valuesOf(file string, n node, keys string) (out []value) {
+	switch n.ast.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		for _, e := range n.entries("") {
+			out = append(out, valuesOf(file, e.value, keys+"."+e.key)...)
+		}
+	case *ast.SequenceNode:
+		members, _ := n.list("")
+		for _, m := range members {
+			out = append(out, valuesOf(file, m, keys)...)
+		}
+	case *ast.StringNode, *ast.LiteralNode:
+		text := n.written()
+		out = append(out, value{file, keys, scalar{n, text, text, 0}})
+	default:
+		text := n.ast.GetToken().Value
+		out = append(out, value{file, keys, scalar{n, text, text, 0}})
+	}
+	return out
+}
+
+// mutated is the content of a file with a part of a value replaced at random: of
+// one of a few words, mostly by another one of these.
+func (v value) mutated(r *rand.Rand, content string) string {
+	for {
+		m := replacements[r.IntN(len(replacements))]
+		found := m.pattern.FindAllStringIndex(v.scalar.text, -1)
+		if len(found) == 0 || v.isWord() && r.IntN(3) > 0 && m.pattern.String()[0] != '^' {
+			continue // every value has a letter or a digit
+		}
+		at := found[r.IntN(len(found))]
+		old := v.scalar.text[at[0]:at[1]]
+		now := m.instead(r, old)
+		from := v.scalar.spots()[len([]rune(v.scalar.text[:at[0]]))]
+		lines := strings.Split(content, "\n")
+		line := []rune(lines[from.line-1])
+		end := from.column - 1 + len([]rune(old))
+		if now == old || end > len(line) || string(line[from.column-1:end]) != old {
+			continue // the same, or a text that is folded there
+		}
+		lines[from.line-1] = string(line[:from.column-1]) + now + string(line[end:])
+		return strings.Join(lines, "\n")
+	}
+}
+
+// isWord tells whether a value is one of a few words.
+func (v value) isWord() bool {
+	for _, m := range replacements {
+		if m.pattern.String()[0] == '^' && m.pattern.MatchString(v.scalar.text) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestNoChangeOfMeaningIsMissed changes values of rulesets at random, some of
+// every key: whenever one still loads, Diff tells a change exactly if what was
 // compiled is another thing.
 func TestNoChangeOfMeaningIsMissed(t *testing.T) {
+	const ofEachKey, ofEachValue, tries = 2, 4, 40 // changes of a key; tries of a value, and at least those of a key
 	random := rand.New(rand.NewPCG(6, 2026))
-	for _, dir := range []string{"../deploy/rulesets/demo", "testdata/ruleset"} {
+	seen := map[string]bool{} // whether a change of a key was told
+	for _, dir := range []string{"../deploy/rulesets/demo", "testdata/ruleset", "testdata/schema/everything.txtar"} {
 		files := readFolder(t, dir)
 		maps.DeleteFunc(files, func(name, _ string) bool {
 			return !strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, "_test.yaml")
 		})
-		names := slices.Sorted(maps.Keys(files))
 		original, err := loadFiles(files)
 		if err != nil {
 			t.Fatal(err)
 		}
 		before := compiledMeaning(t, original)
-		changed, same := 0, 0
-		for range 250 {
-			name := names[random.IntN(len(names))]
-			m := mutable[random.IntN(len(mutable))]
-			spots := m.pattern.FindAllStringIndex(files[name], -1)
-			if len(spots) == 0 {
-				continue
-			}
-			at := spots[random.IntN(len(spots))]
-			old := files[name]
-			now := m.instead(random, old[at[0]:at[1]])
-			mutated := maps.Clone(files)
-			mutated[name] = old[:at[0]] + now + old[at[1]:]
-			set, err := loadFiles(mutated)
-			if err != nil {
-				continue
-			}
-			line := 1 + strings.Count(old[:at[0]], "\n")
-			changes := Diff(original, set)
-			switch differs := compiledMeaning(t, set) != before; {
-			case differs && len(changes) == 0:
-				t.Errorf("%s:%d: %q for %q changes the meaning, and no change is told", name, line, now, old[at[0]:at[1]])
-			case !differs && len(changes) > 0:
-				t.Errorf("%s:%d: %q for %q changes nothing, and is told:\n%s", name, line, now, old[at[0]:at[1]], ChangesText(changes))
-			case differs:
-				changed++
-				if back := Diff(set, original); len(back) == 0 {
-					t.Errorf("%s:%d: nothing is told on the way back", name, line)
-				}
-			default:
-				same++
-			}
+		var values []value
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			n, _ := parseYAML(&report{}, newSource(name, []byte(files[name])), []byte(files[name]))
+			values = append(values, valuesOf(name, n, strings.SplitN(name, "/", 2)[0])...)
 		}
-		if changed < 40 || same < 5 {
-			t.Errorf("%s: %d mutations changed the meaning and %d did not: too few to tell", dir, changed, same)
+		random.Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
+		changed, tried, count := map[string]int{}, map[string]int{}, map[string]int{}
+		for _, v := range values {
+			count[v.keys]++
+		}
+		for _, v := range values {
+			for range max(ofEachValue, tries/count[v.keys]) {
+				if changed[v.keys] == ofEachKey || tried[v.keys] == tries {
+					break
+				}
+				tried[v.keys]++
+				mutated := maps.Clone(files)
+				mutated[v.file] = v.mutated(random, files[v.file])
+				set, err := loadFiles(mutated)
+				if err != nil {
+					continue
+				}
+				changes := Diff(original, set)
+				where := fmt.Sprintf("%s in %s:%d", v.keys, v.file, v.scalar.place().line)
+				switch differs := compiledMeaning(t, set) != before; {
+				case differs && len(changes) == 0:
+					t.Errorf("%s changes the meaning, and no change is told", where)
+				case !differs && len(changes) > 0:
+					t.Errorf("%s changes nothing, and is told:\n%s", where, ChangesText(changes))
+				case differs && len(Diff(set, original)) == 0:
+					t.Errorf("%s: nothing is told on the way back", where)
+				}
+				if len(changes) > 0 {
+					changed[v.keys]++
+					break // another value has its turn
+				}
+			}
+			seen[v.keys] = seen[v.keys] || changed[v.keys] > 0
 		}
 	}
+	for _, keys := range slices.Sorted(maps.Keys(seen)) {
+		if !seen[keys] && !slices.Contains(tied, keys) {
+			t.Errorf("no change of %s was seen; if another value of it never loads, it is one of those that are tied", keys)
+		}
+	}
+	if len(seen) < 100 {
+		t.Errorf("only %d keys", len(seen))
+	}
+}
+
+// tied are the keys of which another value does not load, since something else
+// names it; the golden files have changes of them.
+var tied = []string{
+	"features.features.entity", "features.features.name", "features.features.windows",
+	"policy.yaml.base_currency", "rates.yaml.base", "rules.exempt.from.rules", "rules.exempt.from.tags", "lists.effect",
 }
 
 // TestAPredictedEffectHoldsForEveryPayment evaluates the pairs of conditions of

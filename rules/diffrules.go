@@ -107,7 +107,7 @@ func (d *differ) rule(a, b *writtenRule) {
 		return about(group, "rule", b.id, at)
 	}
 	d.value(in(acts, "mode"), "mode", a.modeWord(), b.modeWord(), modeEffect(a.modeWord(), b.modeWord()))
-	d.value(in(acts, "verdict"), "verdict", verdictWord(a.verdict), verdictWord(b.verdict), verdictEffect(a.verdict, b.verdict))
+	d.value(in(acts, "verdict"), "verdict", verdictWord(a.rule), newVerdictWord(a.rule, b.rule), verdictEffect(a.verdict, b.verdict))
 	d.condition(in(acts, "when"), "when", a.node.value("when").written(), b.node.value("when").written(), [...]string{"fires less", "fires more"})
 	d.value(in(acts, "applies_to"), "applies_to", allOr(a.applies.String()), allOr(b.applies.String()), appliesEffect(a.applies, b.applies))
 	d.value(in(acts, "points"), "points", strconv.Itoa(a.points), strconv.Itoa(b.points), upOr(b.points-a.points, "stricter", "milder"))
@@ -189,12 +189,21 @@ func needsWord(h holdTerms) string {
 	return strings.Join(words, " and ")
 }
 
-// verdictWord is the verdict of a rule; one without has points only.
-func verdictWord(v payment.Verdict) string {
-	if v == 0 {
+// verdictWord is the verdict of a rule, "" where it has points only.
+func verdictWord(r *rule) string {
+	if r.verdict == 0 {
 		return ""
 	}
-	return v.String()
+	return r.verdict.String()
+}
+
+// newVerdictWord is the verdict that a rule has now; a hold with its terms, where
+// it did not hold before.
+func newVerdictWord(before, now *rule) string {
+	if now.verdict == payment.Hold && before.verdict != payment.Hold {
+		return fmt.Sprintf("hold for %s, %s, then %s", needsWord(now.hold), formatDuration(now.hold.lasts), now.hold.onExpiry)
+	}
+	return verdictWord(now)
 }
 
 func verdictEffect(a, b payment.Verdict) string { return upOr(int(b)-int(a), "stricter", "milder") }

@@ -3,6 +3,7 @@ package rules
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path"
@@ -212,7 +213,7 @@ func TestStructuralMistakesAreInvalid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wrong, any := map[string][]string{}, map[string]bool{}
+		wrong, spoiled := map[string][]string{}, map[string]bool{}
 		for _, f := range archive.Files {
 			if f.Name != "want" {
 				continue
@@ -222,7 +223,7 @@ func TestStructuralMistakesAreInvalid(t *testing.T) {
 				if m == nil {
 					continue
 				}
-				any[m[1]] = true
+				spoiled[m[1]] = true
 				if structural.MatchString(m[2]) && !beyond.MatchString(m[2]) {
 					wrong[m[1]] = append(wrong[m[1]], m[2])
 				}
@@ -235,7 +236,7 @@ func TestStructuralMistakesAreInvalid(t *testing.T) {
 			case !told, isTest(f.Name) && slices.Contains(archives, name): // a ruleset is loaded without its tests
 			case len(wrong[f.Name]) > 0 && err == nil:
 				t.Errorf("%s: %s is valid, and is wrong:\n  %s", name, f.Name, strings.Join(wrong[f.Name], "\n  "))
-			case !any[f.Name] && err != nil:
+			case !spoiled[f.Name] && err != nil:
 				t.Errorf("%s: %s is good, and the schema says: %v", name, f.Name, err)
 			case err != nil:
 				refused++
@@ -316,6 +317,101 @@ func TestSchemasAndReadersKnowTheSameKeys(t *testing.T) {
 	if len(read) < 20 {
 		t.Errorf("only %d mappings", len(read))
 	}
+}
+
+// TestSchemasAgreeWithReadersAboutForm puts something else at every place of a
+// ruleset that has every key: a mistake of form that a reader sees, the schema
+// sees; what loads, is valid.
+func TestSchemasAgreeWithReadersAboutForm(t *testing.T) {
+	schemas := schemasOf(t)
+	files := readFolder(t, "testdata/schema/everything.txtar")
+	set, err := loadFiles(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused, accepted := map[string]int{}, map[string]int{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		kind := kindOf(name)
+		n, ok := parseYAML(&report{}, newSource(name, []byte(files[name])), []byte(files[name]))
+		if !ok || kind == "" {
+			t.Fatal(name)
+		}
+		document := data(n)
+		judge := func(at string) {
+			var b bytes.Buffer
+			enc := json.NewEncoder(&b) // JSON is YAML
+			enc.SetEscapeHTML(false)
+			if err := enc.Encode(document); err != nil {
+				t.Fatal(err)
+			}
+			changed := maps.Clone(files)
+			changed[name] = b.String()
+			problems := problemsOf(t, changed, set, name)
+			refuses := schemas[kind].Validate(document)
+			wrong := slices.ContainsFunc(problems, func(p Problem) bool { return structural.MatchString(p.Message) && !beyond.MatchString(p.Message) })
+			switch {
+			case wrong && refuses == nil && !strings.Contains(at, ".expect.features."): // these are what the feature is
+				t.Errorf("%s: %s is valid, and is wrong: %v", name, at, problems)
+			case len(problems) == 0 && refuses != nil:
+				t.Errorf("%s: %s loads, and the schema says: %v", name, at, refuses)
+			case wrong:
+				refused[kind]++
+			case len(problems) == 0:
+				accepted[kind]++
+			}
+		}
+		judge("itself")
+		disturb(document, "", func(any) {}, judge)
+	}
+	for _, kind := range SchemaKinds() {
+		if refused[kind] < 10 || accepted[kind] < 1 {
+			t.Errorf("%s: %d refused, %d accepted: too few to tell", kind, refused[kind], accepted[kind])
+		}
+	}
+}
+
+// disturb puts other things at every place within v, one after the other, and puts
+// back what was there; put replaces v itself.
+func disturb(v any, at string, put func(any), judge func(at string)) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, inner := range v {
+			disturb(inner, at+"."+key, func(other any) { v[key] = other }, judge)
+		}
+		v["no key"] = "x"
+		judge(at + " with another key")
+		delete(v, "no key")
+	case []any:
+		for i, inner := range v {
+			disturb(inner, at+"[]", func(other any) { v[i] = other }, judge)
+		}
+	}
+	if at == "" {
+		return
+	}
+	for _, other := range []any{"nonsense!", json.Number("12345"), json.Number("0.5"), true, nil, []any{}, map[string]any{}} {
+		put(other)
+		text, _ := json.Marshal(other)
+		judge(at + " as " + string(text))
+	}
+	put(v)
+}
+
+// problemsOf are the problems of one file among others; a file of tests is read
+// for a set that has loaded.
+func problemsOf(t *testing.T, files map[string]string, set *Ruleset, name string) Problems {
+	t.Helper()
+	var err error
+	if isTest(name) {
+		_, err = LoadTests(fstest.MapFS{name: {Data: []byte(files[name])}}, set)
+	} else {
+		_, err = loadFiles(files)
+	}
+	var all Problems
+	if err != nil && !errors.As(err, &all) {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(p Problem) bool { return p.File != name })
 }
 
 // TestDefaultsOfTheSchemaAreInForce writes all defaults of the policy's schema out
