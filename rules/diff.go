@@ -100,6 +100,7 @@ func Diff(from, to *Ruleset) []Change {
 	d.rules()
 	d.order()
 	d.exempts()
+	d.others()
 	d.lists()
 	d.policy()
 	d.rates()
@@ -153,10 +154,10 @@ func (d *differ) texts(c Change, key, from, to string) {
 		return
 	}
 	c.Key, c.From, c.To = key, from, to
-	d.say(c, "%s from %s to %s", key, quoted(from), quoted(to))
+	d.say(c, "%s from %s to %s", key, inQuotes(from), inQuotes(to))
 }
 
-func quoted(s string) string {
+func inQuotes(s string) string {
 	if s == "" {
 		return "none"
 	}
@@ -169,6 +170,7 @@ type wording struct {
 	files    map[string]node // that are YAML, by name
 	rules    map[string]*writtenRule
 	exempts  map[string]*writtenExempt
+	others   map[string][]string // what files of rules have besides, by key: the members of lists
 	lists    map[string]node
 	features map[string]*writtenFeature // by full name
 }
@@ -188,7 +190,7 @@ type writtenExempt struct {
 
 // asWritten reads the files of a ruleset, which has loaded, once more.
 func asWritten(set *Ruleset) *wording {
-	w := &wording{set: set, files: map[string]node{}, rules: map[string]*writtenRule{}, exempts: map[string]*writtenExempt{},
+	w := &wording{set: set, files: map[string]node{}, rules: map[string]*writtenRule{}, exempts: map[string]*writtenExempt{}, others: map[string][]string{},
 		lists: map[string]node{}, features: map[string]*writtenFeature{}}
 	compiled := map[string]*rule{}
 	for i := range set.rules {
@@ -220,6 +222,14 @@ func asWritten(set *Ruleset) *wording {
 				}
 				slices.Sort(x.covers)
 				w.exempts[id] = x
+			}
+			for _, key := range keysOf(n, node{}) {
+				if key == "rules" || key == "exempt" {
+					continue
+				}
+				for _, member := range n.value(key).oneOrMore() {
+					w.others[key] = append(w.others[key], member.plain())
+				}
 			}
 		case strings.HasPrefix(name, "lists/"):
 			w.lists[n.value("list").written()] = n

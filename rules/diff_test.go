@@ -398,3 +398,54 @@ func TestTestsThatComeAndGoAreNoted(t *testing.T) {
 		t.Errorf("from the same tests to the same: %v", same)
 	}
 }
+
+// TestKeysOfALaterFormatAreTold puts keys into the files of a loaded ruleset that
+// nothing here knows.
+func TestKeysOfALaterFormatAreTold(t *testing.T) {
+	files := map[string]string{
+		"rules/a.yaml":    "rules:\n  - {id: a, when: 'payer.b_1d > 1', points: 1}\nexempt:\n  - {id: x, when: 'amount > CNY(1)', from: {rules: a}}\n",
+		"features/a.yaml": "features:\n  - {entity: payer, name: b, windows: [1d], value: count}\n",
+		"lists/a.yaml":    "list: l\ntype: payer\neffect: block\nentries: []\n",
+		"policy.yaml":     "no_rate: hold\ncaps: {per: 5m}\n",
+	}
+	load := func() *Ruleset {
+		set, err := loadFiles(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	for _, c := range []struct{ file, from, to, want string }{
+		{"rules/a.yaml", "points: 1}", "points: 1, share: 10%}", "rule a: share from none to 10%"},
+		{"rules/a.yaml", "from: {rules: a}}", "from: {rules: a}, upto: 5}", "exempt x: upto from none to 5"},
+		{"rules/a.yaml", "exempt:", "retired: [y, z]\nexempt:", "rules: retired from none to y, z"},
+		{"features/a.yaml", "value: count}", "value: count, cap: 7}", "feature payer.b_1d: cap from none to 7"},
+		{"lists/a.yaml", "entries:", "large: true\nentries:", "list l: large from none to true"},
+		{"policy.yaml", "no_rate:", "control_group: 1%\nno_rate:", "policy: control_group from none to 1%"},
+		{"policy.yaml", "per: 5m", "per: 5m, value: CNY(5)", "policy: caps.value from none to CNY(5)"},
+	} {
+		from, to := load(), load()
+		content := strings.Replace(files[c.file], c.from, c.to, 1)
+		if content == files[c.file] {
+			t.Fatalf("%s has no %s", c.file, c.from)
+		}
+		to.files[c.file] = []byte(content)
+		if got := ChangesText(Diff(from, to)); got != "Acts on payments\n  "+c.want+"\n" {
+			t.Errorf("want %q, got\n%s", c.want, got)
+		}
+	}
+}
+
+// TestEveryChangeOfModeHasItsWord names all pairs, canary included.
+func TestEveryChangeOfModeHasItsWord(t *testing.T) {
+	for _, c := range []struct{ from, to, want string }{
+		{"disabled", "shadow", "begins to be recorded"}, {"disabled", "canary", "acts for a share of payers"}, {"disabled", "live", "begins to act"},
+		{"shadow", "disabled", "ceases to be recorded"}, {"shadow", "canary", "acts for a share of payers"}, {"shadow", "live", "begins to act"},
+		{"canary", "disabled", "ceases to act"}, {"canary", "shadow", "ceases to act, and is only recorded"}, {"canary", "live", "begins to act for all payers"},
+		{"live", "disabled", "ceases to act"}, {"live", "shadow", "ceases to act, and is only recorded"}, {"live", "canary", "acts for a share of payers"},
+	} {
+		if got := modeEffect(c.from, c.to); got != c.want {
+			t.Errorf("%s to %s: %q, want %q", c.from, c.to, got, c.want)
+		}
+	}
+}

@@ -274,6 +274,15 @@ func holdsAll[T comparable](a, b []T) bool {
 	return len(a) == 0 || len(b) > 0 && len(missing(b, a)) == 0
 }
 
+// others notes what files of rules have besides rules and exempts, as it is
+// written: keys of a later format are better told than left out.
+func (d *differ) others() {
+	for _, key := range keysOfBoth(d.from.others, d.to.others) {
+		from, to := slices.Sorted(slices.Values(d.from.others[key])), slices.Sorted(slices.Values(d.to.others[key]))
+		d.value(Change{Group: ChangeActs, What: "rules", Change: wasChanged}, key, join(from), join(to), "")
+	}
+}
+
 // order notes that live rules of one strictness stand in another order: the first
 // of those that are true gives the reason that stands first, and the payer's text.
 func (d *differ) order() {
