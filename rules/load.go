@@ -18,7 +18,11 @@ import (
 // LoadFS. One with mistakes gives all of them as Problems; one that cannot be read,
 // another error.
 func Load(dir string) (*Ruleset, error) {
-	set, err := LoadFS(Folders(dir)...)
+	folders, err := Folders(dir)
+	if err != nil {
+		return nil, fmt.Errorf("ruleset %s: %w", dir, err)
+	}
+	set, err := LoadFS(folders...)
 	if err == nil {
 		return set, nil
 	}
@@ -28,12 +32,17 @@ func Load(dir string) (*Ruleset, error) {
 	return nil, fmt.Errorf("ruleset %s: %w", dir, err)
 }
 
-// Folders are those of a ruleset: "deploy/rulesets/demo", or several joined by commas.
-func Folders(dir string) (all []fs.FS) {
+// Folders are those of a ruleset as they are at this moment: "deploy/rulesets/demo", or
+// several joined by commas.
+func Folders(dir string) (all []fs.FS, err error) {
 	for _, one := range strings.Split(dir, ",") {
-		all = append(all, os.DirFS(one))
+		at, err := resolved(one)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, os.DirFS(at))
 	}
-	return all
+	return all, nil
 }
 
 // LoadFS reads a ruleset as Load does. The files of several folders make up one

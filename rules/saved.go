@@ -34,7 +34,7 @@ func (s *Ruleset) Save(dir string) error {
 	defer func() { _ = os.RemoveAll(draft) }()
 	for name, content := range s.files {
 		file := filepath.Join(draft, filepath.FromSlash(name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, content, 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), writeSynced(file, content)); err != nil {
 			return fmt.Errorf("keep the ruleset: %w", err)
 		}
 	}
@@ -42,6 +42,16 @@ func (s *Ruleset) Save(dir string) error {
 		return fmt.Errorf("keep the ruleset: %w", err)
 	}
 	return forgetSaved(dir)
+}
+
+// writeSynced writes a file that is to be whole also after the machine has lost power.
+func writeSynced(name string, content []byte) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // Saved loads the ruleset of a hash that Save has kept in dir. One that is not
