@@ -34,8 +34,9 @@ type Config struct {
 	// hash, to be activated again; "" is one in the embedded store, and none with
 	// another store; none is none.
 	RulesKept string         `yaml:"rules_kept"`
-	RulesFS   fs.FS          `yaml:"-"`        // the ruleset itself, where it is in no folder
-	HTTP      string         `yaml:"http"`     // address of /healthz, /readyz and /metrics; "" for none
+	RulesFS   fs.FS          `yaml:"-"` // the ruleset itself, where it is in no folder
+	Reload    ReloadConfig   `yaml:"reload"`
+	HTTP      string         `yaml:"http"`     // address of /healthz, /readyz, /metrics and /ruleset; "" for none
 	Evidence  string         `yaml:"evidence"` // all, held or none
 	Windows   WindowConfig   `yaml:"windows"`
 	Ledger    LedgerConfig   `yaml:"ledger"`
@@ -147,7 +148,7 @@ func DefaultConfig() Config {
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"}, Group: "sluice", ClientID: "sluice", SessionTimeout: 10 * time.Second},
 		Topics: Topics{Partitions: 8, Replication: 3, Transactions: "payments.transactions", Outcomes: "payments.outcomes", Reviews: "risk.reviews", Controls: "risk.controls",
 			Decisions: "risk.decisions", Notices: "risk.notices", Alerts: "risk.alerts", DeadLetters: "risk.dead-letters"},
-		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: 100 * time.Millisecond, SegmentKB: 64}, Rules: "rules", HTTP: "127.0.0.1:8420", Evidence: "held",
+		Store: storePrefix + "sluice-data", Redis: RedisConfig{Prefix: "sluice", Timeout: 100 * time.Millisecond, SegmentKB: 64}, Rules: "rules", Reload: DefaultReloadConfig(), HTTP: "127.0.0.1:8420", Evidence: "held",
 		Windows: WindowConfig{Lateness: 7 * 24 * time.Hour, OutcomesWait: 24 * time.Hour, FutureBound: limits.FutureBound, BatchSize: 500,
 			Keep: 90 * 24 * time.Hour, MemoryMB: 4096, HotEvents: 1 << 18, ExactDistinct: 1 << 16,
 			Slice: time.Second, Behind: time.Minute, LossBound: 10 * time.Second},
@@ -170,7 +171,7 @@ func (c *Config) ruleset() (*rules.Ruleset, error) {
 	if c.RulesFS != nil {
 		return rules.LoadFS(c.RulesFS)
 	}
-	return rules.Load(c.Rules)
+	return rules.LoadSteady(c.Rules)
 }
 
 // rulesKept is the folder in which rulesets are kept, "" for none.
@@ -367,7 +368,7 @@ func (c *Config) Validate() error {
 	bad(c.Alerts.Repeat >= time.Minute && c.Alerts.Repeat <= 24*time.Hour, "alerts.repeat", "%v is not between 1m and 24h", c.Alerts.Repeat)
 	bad(c.Notices.PerHour >= 1 && c.Notices.PerHour <= 1000, "notices.per_hour", "%d is not between 1 and 1000", c.Notices.PerHour)
 	bad(c.Notices.PerDay >= c.Notices.PerHour && c.Notices.PerDay <= 1000, "notices.per_day", "%d is not between notices.per_hour (%d) and 1000", c.Notices.PerDay, c.Notices.PerHour)
-	errs = append(errs, c.Holds.Validate(), c.brokerConfig().Validate())
+	errs = append(errs, c.Reload.Validate(), c.Holds.Validate(), c.brokerConfig().Validate())
 	return errors.Join(errs...)
 }
 

@@ -117,6 +117,7 @@ func (s *Service) controls(ctx context.Context, letters bool) (all []*controlRea
 		all = append(all, c)
 	}
 	s.gate.trySettle(ctx)
+	s.rulesets.begin()
 	s.gate.sayIgnored()
 	return all, nil
 }

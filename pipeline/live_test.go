@@ -49,7 +49,8 @@ func startLiveOn(t *testing.T, kafka string, change func(*pipeline.Config)) *liv
 	g := &liveGate{t: t, config: pipeline.DefaultConfig()}
 	g.config.Kafka.Brokers, g.config.Kafka.SessionTimeout = []string{kafka}, time.Second
 	g.config.Topics.Create, g.config.Topics.Partitions, g.config.Topics.Replication = true, 2, 1
-	g.config.Sandbox = true // one broker is enough
+	g.config.Sandbox = true       // one broker is enough
+	g.config.Reload.Watch = false // a test says when
 	g.config.Store, g.config.Rules, g.config.Evidence = "pebble:"+t.TempDir(), countingRules(t, "hold", 1000), "all"
 	if change != nil {
 		change(&g.config)

@@ -20,7 +20,7 @@ type Metrics struct {
 	failed       *prometheus.CounterVec
 	passed       *prometheus.CounterVec
 	controls     *prometheus.CounterVec
-	rulesetInfo  *prometheus.GaugeVec
+	rulesets     rulesetMetrics
 	reloads      *prometheus.CounterVec
 	late         prometheus.Counter
 	strange      prometheus.Counter
@@ -50,11 +50,8 @@ type Metrics struct {
 // ruleMetrics are the counters of the rules of one ruleset, by their index.
 type ruleMetrics struct{ hits, unknown, failed, passed []prometheus.Counter }
 
-// ofRules resolves the counters of a ruleset's rules.
-func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
-	if m == nil {
-		return r
-	}
+// lookUp resolves the counters of a ruleset's rules.
+func (m *Metrics) lookUp(rs *rules.Ruleset) (r ruleMetrics) {
 	for _, id := range rs.RuleIDs() {
 		r.hits = append(r.hits, m.hits.WithLabelValues(id))
 		r.unknown = append(r.unknown, m.unknown.WithLabelValues(id))
@@ -62,15 +59,6 @@ func (m *Metrics) ofRules(rs *rules.Ruleset) (r ruleMetrics) {
 		r.passed = append(r.passed, m.passed.WithLabelValues(id))
 	}
 	return r
-}
-
-// ruleset says which ruleset is in force.
-func (m *Metrics) ruleset(rs *rules.Ruleset) {
-	if m != nil {
-		m.rulesetInfo.Reset()
-		m.rulesetInfo.WithLabelValues(rs.Hash()).Set(1)
-		m.ofRules(rs) // all rules are seen from the start, at zero
-	}
 }
 
 // NewMetrics registers the metrics of a gate.
@@ -106,7 +94,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.controls.WithLabelValues(name)
 	}
 	m.reloads = counter("ruleset_reloads_total", "Rulesets that were to be put in force, by what became of them.", "result")
-	for _, result := range []string{"done", "refused", "activated", "missing"} {
+	for _, result := range []string{"done", "refused", "failed", "last_good", "activated", "missing"} {
 		m.reloads.WithLabelValues(result)
 	}
 	m.late = counter("late_transactions_total", "Transactions too late for every window: decided, counted in none.").WithLabelValues()
@@ -154,8 +142,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.retries = counter("broker_retries_total", "Calls to the broker that failed and were tried again.").WithLabelValues()
 	m.deadLettered = counter("dead_letters_total", "Records written to the dead-letter topic.").WithLabelValues()
 	m.lost = counter("lost_ranges_total", "Ranges of records that the broker no longer holds, or not whole, and that were never decided.").WithLabelValues()
-	m.rulesetInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sluice", Name: "ruleset_info", Help: "1 for the ruleset in force."}, []string{"hash"})
-	reg.MustRegister(m.rulesetInfo)
+	m.rulesets.register(reg)
 	return m
 }
 

@@ -31,8 +31,17 @@ type Controls struct {
 	// Kept is the folder in which rulesets that were loaded are kept by their
 	// hash; "" for none.
 	Kept string
+	// Switched, if set, is told of each ruleset that has come into force after the
+	// first one, in their order.
+	Switched func(RulesetSwitch)
+	// Found, if set, is told when what is activated is here again.
+	Found func()
 
 	overrides atomic.Pointer[rules.Overrides] // over the ruleset in force
+
+	// switching is held while a ruleset is chosen and put in force, so that the last
+	// one that is chosen is the last one that comes into force. It is taken before mu.
+	switching sync.Mutex
 
 	// mu guards what is below. It is taken before Gate.inForce.
 	mu          sync.Mutex
@@ -42,12 +51,16 @@ type Controls struct {
 	folder      *rules.Ruleset
 	activations []activation // by event time, whatever partition they came from
 	missing     string       // the hash of the ruleset that was last said to be missing
+	lacking     bool         // what is activated is missing now
+	// stored is a ruleset with whose features the store works; nil: nobody knows.
+	stored *rules.Ruleset
 }
 
 // activation is one ruleset_activate.
 type activation struct {
-	control, ruleset, insteadOf string
-	eventTime                   payment.Time
+	control, by, why   string
+	ruleset, insteadOf string
+	eventTime          payment.Time
 }
 
 // Overrides returns what holds now; nil for nothing.
@@ -69,7 +82,8 @@ func (c *Controls) take(k *payment.Control, kafkaTime payment.Time) bool {
 				return false
 			}
 		}
-		a := activation{strings.Clone(k.ID), strings.Clone(k.Ruleset), strings.Clone(k.InsteadOf), k.EventTime} // k points into its record
+		a := activation{control: strings.Clone(k.ID), by: strings.Clone(k.By), why: strings.Clone(k.Why),
+			ruleset: strings.Clone(k.Ruleset), insteadOf: strings.Clone(k.InsteadOf), eventTime: k.EventTime} // k points into its record
 		at := len(c.activations)
 		for at > 0 && c.activations[at-1].eventTime > a.eventTime {
 			at--
@@ -82,21 +96,21 @@ func (c *Controls) take(k *payment.Control, kafkaTime payment.Time) bool {
 	return true
 }
 
-// activated is the hash of the ruleset that is to be in force where the folder
-// holds another one, and by which control: the last one that was activated in its
-// place, or in the place of any; the folder's own, where there is none.
-func (c *Controls) activated(folder string) (hash, control string) {
+// activated says which ruleset is to be in force where the folder holds another
+// one: the last one that was activated in its place, or in the place of any; the
+// folder's own, and no control, where there is none.
+func (c *Controls) activated(folder string) activation {
 	for i := len(c.activations) - 1; i >= 0; i-- {
 		if a := c.activations[i]; a.insteadOf == "" || a.insteadOf == folder {
-			return a.ruleset, a.control
+			return a
 		}
 	}
-	return folder, ""
+	return activation{ruleset: folder}
 }
 
-// loaded notes the ruleset that the folder holds, and keeps a copy. Without a
-// copy everything works, until somebody wants this ruleset back.
-func (g *Gate) loaded(rs *rules.Ruleset) {
+// loaded notes the ruleset that the folder at a path holds, and keeps a copy.
+// Without a copy everything works, until somebody wants this ruleset back.
+func (g *Gate) loaded(rs *rules.Ruleset, path string) {
 	c := &g.Controls
 	c.mu.Lock()
 	c.folder = rs
@@ -104,8 +118,12 @@ func (g *Gate) loaded(rs *rules.Ruleset) {
 	if c.Kept == "" {
 		return
 	}
-	if err := rs.Save(c.Kept); err != nil {
-		g.Log.Warn("the ruleset cannot be kept; nobody can go back to it by its hash", "hash", rs.Hash(), "folder", c.Kept, "error", err)
+	err := rs.Save(c.Kept)
+	if err == nil {
+		err = rs.NoteLastGood(c.Kept, path)
+	}
+	if err != nil {
+		g.Log.Warn("the ruleset cannot be kept; nobody can go back to it by its hash, nor start with it", "hash", rs.Hash(), "folder", c.Kept, "error", err)
 	}
 }
 
@@ -121,36 +139,85 @@ func (g *Gate) SettleControls(ctx context.Context) error {
 		return nil
 	}
 	c.log.Forget(c.newest.Add(-g.Limits.LedgerKeeps - overridesKept))
-	inForce := g.ruleset()
-	c.overrides.Store(c.log.Overrides(inForce))
-	folder := c.folder
-	if folder == nil {
-		folder = inForce
-	}
-	hash, control := c.activated(folder.Hash())
+	was := g.ruleset()
+	c.overrides.Store(c.log.Overrides(was))
 	c.unsettled = false
 	c.mu.Unlock()
 
-	if hash == inForce.Hash() {
-		return nil
-	}
-	rs, err := folder, error(nil)
-	if hash != folder.Hash() {
-		rs, err = g.saved(hash)
-	}
+	chosen, err := g.choose(ctx, false)
 	if err != nil {
-		g.rulesetMissing(hash, control, err)
-		return nil
-	}
-	if err := g.Use(ctx, rs); err != nil {
 		c.mu.Lock()
 		c.unsettled = true // the store may be away: once more
 		c.mu.Unlock()
 		return err
 	}
-	g.Metrics.reload("activated")
-	g.say("an activated ruleset is in force", "hash", hash, "control", control)
+	if chosen.hash != was.Hash() {
+		g.Metrics.reload("activated")
+		g.say("an activated ruleset is in force", "hash", chosen.hash, "control", chosen.control)
+	}
 	return nil
+}
+
+// choice is the ruleset that choose has put in force.
+type choice struct {
+	hash    string
+	control string // that has activated it; "" for that of the folder
+	missing bool   // another one is activated, which is not here
+}
+
+// choose puts in force what is to be: the ruleset that people have activated in
+// the place of the folder's, or the folder's. Where the activated one is not here,
+// that is said, and what is in force stays, or gives way to the folder's if that
+// was just loaded.
+func (g *Gate) choose(ctx context.Context, justLoaded bool) (choice, error) {
+	c := &g.Controls
+	c.switching.Lock()
+	defer c.switching.Unlock()
+	inForce := g.ruleset()
+	c.mu.Lock()
+	folder := c.folder
+	if folder == nil {
+		folder = inForce
+	}
+	a := c.activated(folder.Hash())
+	c.mu.Unlock()
+
+	rs, by, missing := folder, RulesetSwitch{By: ByFolder}, false
+	if a.control != "" {
+		by = RulesetSwitch{By: ByControl, Control: a.control, Actor: a.by, Why: a.why}
+	}
+	switch a.ruleset {
+	case folder.Hash():
+	case inForce.Hash():
+		rs = inForce
+	default:
+		kept, err := g.saved(a.ruleset)
+		if err == nil {
+			rs = kept
+			break
+		}
+		g.rulesetMissing(a.ruleset, a.control, err)
+		missing, by = true, RulesetSwitch{By: ByFolder}
+		if !justLoaded {
+			rs = inForce
+		}
+	}
+	if rs.Hash() != inForce.Hash() {
+		if err := g.Use(ctx, rs); err != nil {
+			return choice{}, err
+		}
+		if by.Ruleset, by.Since = rs.Hash(), now(); c.Switched != nil {
+			c.Switched(by)
+		}
+	}
+	c.mu.Lock()
+	found := c.lacking && !missing
+	c.lacking = missing
+	c.mu.Unlock()
+	if found && c.Found != nil {
+		c.Found()
+	}
+	return choice{hash: rs.Hash(), control: by.Control, missing: missing}, nil
 }
 
 // saved loads a ruleset that was kept.

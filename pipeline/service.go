@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/ledger"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/window"
+	"github.com/sluice-risk/sluice/rules"
 )
 
 // Service is a gate that decides the payments of a Kafka cluster.
@@ -29,15 +30,21 @@ type Service struct {
 	working  atomic.Bool // lanes are deciding
 	desk     *holdDesk   // about holds
 	others   *follower   // of the decisions of other members; nil where there are none
+	rulesets *rulesetBook
+	watcher  *rules.Watcher // of the ruleset's folder; nil where it is not watched
+	// reloading is held by a reload: the folder as it was read last is what counts.
+	reloading sync.Mutex
 }
 
-// NewService loads the ruleset, opens the store, and prepares the connection.
-// It does not talk to the broker yet.
+// NewService loads the ruleset, or the last good one where its folder holds a bad
+// one, opens the store, and prepares the connection. It does not talk to the
+// broker yet.
 func NewService(ctx context.Context, config Config, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	rs, err := config.ruleset()
+	watcher := config.watcher() // before the load, so that no change is missed
+	rs, refused, err := config.startRuleset()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +71,7 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	s := &Service{config: config, conn: conn, log: log, told: newTold(&config, conn, rs, reg, log)}
+	s := &Service{config: config, conn: conn, log: log, told: newTold(&config, conn, rs, reg, log), watcher: watcher}
 	s.check = newSettingsCheck(&s.config, conn, reg, log)
 	s.gate = &Gate{
 		Rules: rs, Store: store, Ledger: index, Limits: config.Limits(), Evidence: evidence, Metrics: metrics, Log: log,
@@ -83,9 +90,32 @@ func NewService(ctx context.Context, config Config, reg prometheus.Registerer, l
 	s.gate.newest.Store(rs)
 	s.gate.Controls.Kept = config.rulesKept()
 	s.gate.Controls.Alert = func(code payment.AlertCode, summary string) { s.told.alerts.Raise(code, summary, NoPartition) }
-	s.gate.loaded(rs)
-	metrics.ruleset(rs)
+	s.startWith(rs, refused)
 	return s, nil
+}
+
+// startWith begins with a ruleset; refused is why it is not that of the folder, nil
+// where it is.
+func (s *Service) startWith(rs *rules.Ruleset, refused error) {
+	c, by := &s.gate.Controls, ByFolder
+	if refused != nil {
+		by = ByLastGood
+	}
+	s.rulesets = newRulesetBook(&s.config, rs, by, s.gate.Metrics, s.log)
+	c.stored, c.Switched = rs, s.rulesets.switched
+	c.Found = func() {
+		if s.rulesets.report().Refused == nil {
+			s.told.alerts.Resolve(payment.AlertBadRuleset, NoPartition)
+		}
+	}
+	s.gate.loaded(rs, s.rulesets.folder)
+	s.gate.Metrics.resolve(rs)
+	s.gate.Metrics.ruleset(rs)
+	if refused != nil {
+		s.log.Error("the ruleset of the folder is refused: the gate starts with the last good one", "folder", s.rulesets.folder, "hash", rs.Hash(), "error", refused)
+		s.gate.Metrics.reload("last_good")
+		s.refuse(refused)
+	}
 }
 
 // Gate returns what the service decides with.
@@ -163,6 +193,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { s.check.follow(watching) })
+	watch.Go(func() { s.watchRules(watching) })
 	err = s.conn.JoinGroup(ctx, group, s.generation)
 	stop()
 	watch.Wait()

@@ -64,7 +64,7 @@ later of these wins. --print-config shows what is in force, secrets hidden.`,
 	f.StringVar(&group, "group", d.Kafka.Group, "consumer group")
 	f.StringVar(&store, "store", d.Store, "pebble:DIR, the embedded store; or redis://HOST:PORT, which members share (several addresses: a cluster; rediss:// with TLS)")
 	f.StringVar(&rulesDir, "rules", d.Rules, "folder of the ruleset")
-	f.StringVar(&http, "http", d.HTTP, "address of /healthz, /readyz and /metrics; empty for none")
+	f.StringVar(&http, "http", d.HTTP, "address of /healthz, /readyz, /metrics and /ruleset; empty for none")
 	f.StringVar(&evidence, "evidence", d.Evidence, "which decisions carry the values they rest on: all, held or none")
 	f.BoolVar(&printConfig, "print-config", false, "print the settings in force and end")
 	return cmd
@@ -93,7 +93,7 @@ func serve(ctx context.Context, config pipeline.Config, log *slog.Logger) error 
 	work.Go(func() error { return reloadOnHangup(ctx, service, log) })
 	if listener != nil {
 		log.Info("listening", "http", listener.Addr().String())
-		ops := api.Ops{Ready: service.Ready, Metrics: reg}
+		ops := api.Ops{Service: service, Metrics: reg}
 		work.Go(func() error { return api.Serve(ctx, listener, ops.Handler()) })
 	}
 	return work.Wait()

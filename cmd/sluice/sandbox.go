@@ -52,7 +52,7 @@ Without --dir it leaves nothing behind; with it, it goes on where it stopped. Ct
 	f.StringVar(&o.rules, "rules", "", "folder of the ruleset (default: the demo ruleset that is built in)")
 	f.StringVar(&o.dir, "dir", "", "keep everything in this folder, and go on from it")
 	f.StringVar(&o.kafka, "kafka", "127.0.0.1:9092", "address of the embedded broker; a free port is taken if this one is in use")
-	f.StringVar(&o.http, "http", "127.0.0.1:8420", "address of /healthz, /readyz and /metrics; a free port is taken if this one is in use")
+	f.StringVar(&o.http, "http", "127.0.0.1:8420", "address of /healthz, /readyz, /metrics and /ruleset; a free port is taken if this one is in use")
 	f.StringVar(&o.traffic, "traffic", "demo", "demo, none, or a file of records (JSON Lines)")
 	f.Float64Var(&o.rate, "rate", 20, "transactions a second")
 	f.Uint64Var(&o.seed, "seed", 1, "of the demo traffic")
@@ -113,7 +113,7 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 	serving, failed := errgroup.WithContext(deciding)
 	serving.Go(func() error { return service.Run(failed) })
 	serving.Go(func() error {
-		return api.Serve(failed, listener, (&api.Ops{Ready: service.Ready, Metrics: reg}).Handler())
+		return api.Serve(failed, listener, (&api.Ops{Service: service, Metrics: reg}).Handler())
 	})
 	front, stopFront := context.WithCancel(ctx)
 	defer stopFront()

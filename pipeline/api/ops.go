@@ -11,12 +11,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sluice-risk/sluice/pipeline"
 )
 
 // Ops answers what operations ask: /healthz (the process lives), /readyz
-// (payments are being decided), /metrics (Prometheus).
+// (payments are being decided), /metrics (Prometheus), /ruleset (what is in
+// force, and a reload).
 type Ops struct {
-	Ready   func() bool
+	Service *pipeline.Service
 	Metrics prometheus.Gatherer
 }
 
@@ -25,12 +27,13 @@ func (o *Ops) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !o.Ready() {
+		if !o.Service.Ready() {
 			http.Error(w, "not ready: no partition is being decided", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
 	})
+	rulesetRoutes(mux, o.Service)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
 	return mux
 }
