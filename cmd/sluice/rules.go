@@ -13,7 +13,7 @@ import (
 )
 
 func rulesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rules", Short: "Check, test and explain rulesets, and switch rules off at run time", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "rules", Short: "Check, test, compare and explain rulesets; see which is in force, go back to another, switch rules off", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var format string
 	var strict bool
@@ -35,7 +35,9 @@ or contradict others, rules that fire because a feature cannot be had, exempts t
 	}
 	check.Flags().StringVar(&format, "format", "text", "text or json")
 	check.Flags().BoolVar(&strict, "strict", false, "fail on remarks too: what is no mistake and worth a second look")
-	cmd.AddCommand(check, rulesTestCommand(), rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand(), rulesActivateCommand(), rulesExplainCommand(), rulesDiffCommand(), rulesSchemaCommand())
+	cmd.AddCommand(check, rulesTestCommand(), rulesExplainCommand(), rulesDiffCommand(), rulesSchemaCommand(),
+		rulesActiveCommand(), rulesHistoryCommand(), rulesRollbackCommand(), rulesActivateCommand(),
+		rulesDisableCommand(), rulesEnableCommand(), rulesSnoozeCommand())
 	return cmd
 }
 

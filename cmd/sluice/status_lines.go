@@ -337,12 +337,22 @@ func (r *reading) ruleset() statusLine {
 	}
 	if n := r.now("sluice_ruleset_reloads_total", "result", "refused"); n > 0 {
 		l.Text += fmt.Sprintf(", %s refused since start", count(n, "reload"))
-		if r.grew("sluice_ruleset_reloads_total", "result", "refused") > 0 {
-			return l.bad(runbook("bad_ruleset", "the last good one stays in force: sluice rules check says what is wrong"))
-		}
+	}
+	if since := r.now("sluice_ruleset_since_seconds"); since > 0 {
+		l.Text += ", in force since " + clockTime(unixTime(since))
+	}
+	if since := r.now("sluice_ruleset_refused_since_seconds"); since > 0 {
+		l.Text += "; its folder was refused at " + clockTime(unixTime(since))
+		return l.bad(runbook("bad_ruleset", "the last good one stays in force: sluice rules active says what is wrong"))
+	}
+	if r.grew("sluice_ruleset_reloads_total", "result", "failed") > 0 {
+		return l.bad(runbook("bad_ruleset", "a good ruleset cannot be put in force: is the store there?"))
 	}
 	return l
 }
+
+// unixTime is the time of a metric.
+func unixTime(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }
 
 // alerts is a line only where the member tells of alerts.
 func (r *reading) alerts() (statusLine, bool) {
