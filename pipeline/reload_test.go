@@ -190,12 +190,15 @@ func TestAThousandReloadsUnderLoadMixNothingAndLoseNothing(t *testing.T) {
 	root := t.TempDir()
 	hashes := map[string]string{} // to the letter
 	for _, of := range []string{"a", "b"} {
-		hours := map[string]int{"a": 1, "b": 2}[of]
+		value, when := "count", "payer.of_a_1h >= 1"
+		if of == "b" { // in the same slot there is another value
+			value, when = "sum", "payer.of_b_1h > CNY(1)"
+		}
 		dir := filepath.Join(root, of)
 		writeRules(t, dir, map[string]string{
 			"policy.yaml":         "duplicates: {verdict: approve}\ndecide_within: {payment: 5m}\n",
-			"features/payer.yaml": fmt.Sprintf("features: [{entity: payer, name: seen_%s, windows: [%dh], value: count}]\n", of, hours),
-			"rules/one.yaml":      fmt.Sprintf("rules:\n  - {id: of-%s, verdict: hold, reason: OF_%s, when: 'payer.seen_%s_%dh >= 1'}\n", of, strings.ToUpper(of), of, hours),
+			"features/payer.yaml": fmt.Sprintf("features: [{entity: payer, name: of_%s, windows: [1h], value: %s}]\n", of, value),
+			"rules/one.yaml":      fmt.Sprintf("rules:\n  - {id: of-%s, verdict: hold, reason: OF_%s, when: '%s'}\n", of, strings.ToUpper(of), when),
 		})
 		set, err := rules.Load(dir)
 		if err != nil {
@@ -260,10 +263,13 @@ func TestAThousandReloadsUnderLoadMixNothingAndLoseNothing(t *testing.T) {
 			continue // of another payer
 		}
 		counted[s.partition]++
-		n := counted[s.partition]
+		n, value := counted[s.partition], counted[s.partition]
+		if of == "b" {
+			value *= 1250
+		}
 		if d.Verdict != payment.Hold || len(d.Reasons) != 1 || d.Reasons[0].Rule != "of-"+of || d.Reasons[0].Code != "OF_"+strings.ToUpper(of) ||
-			len(d.Evidence.Features) != 1 || !strings.HasPrefix(d.Evidence.Features[0].Name, "payer.seen_"+of) ||
-			string(d.Evidence.Features[0].Value.AppendJSON(nil)) != fmt.Sprint(n) {
+			len(d.Evidence.Features) != 1 || !strings.HasPrefix(d.Evidence.Features[0].Name, "payer.of_"+of) ||
+			string(d.Evidence.Features[0].Value.AppendJSON(nil)) != fmt.Sprint(value) {
 			t.Fatalf("the %dth payment of its payer, by ruleset %s: %s", n, of, s.value)
 		}
 	}

@@ -71,7 +71,11 @@ func TestFeaturesAreTheSameOnlyWhereNothingThatMakesThemHasChanged(t *testing.T)
 		{"features/f.yaml", "features: [{entity: payer, name: n, windows: [1h], value: count, where: 'amount > CNY(11)'}]\n", false},
 		{"features/g.yaml", "features: [{entity: payer, name: m, windows: [1h], value: count}]\n", false},
 		{"rates.yaml", "base: CNY\nrates: {USD: 8}\n", false},
+		{"policy.yaml", "no_rate: block\n", true},
+		{"policy.yaml", "duplicates: {verdict: block}\n", true},
 		{"policy.yaml", "duplicates: {within: 2m}\n", false},
+		{"policy.yaml", "duplicates: {verdict: approve}\n", false},
+		{"policy.yaml", "time_zone: Asia/Shanghai\n", false},
 	} {
 		set := load(tc.name, tc.content)
 		if old.SameFeatures(set) != tc.same || set.SameFeatures(old) != tc.same {
