@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/sluice-risk/sluice/pipeline/broker"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/rules"
+	"golang.org/x/sync/errgroup"
 )
 
 // verdictRules writes a ruleset of one rule, large, with a verdict.
@@ -303,6 +305,76 @@ func TestAThousandReloadsUnderLoadMixNothingAndLoseNothing(t *testing.T) {
 	}
 	if n := g.gathered("sluice_ruleset_reloads_total{result=done}"); n != manyReloads+320 {
 		t.Errorf("%v reloads are counted", n)
+	}
+}
+
+// That an activated ruleset is missing stays said while it is, whatever the folder holds.
+func TestAMissingRulesetIsAlertedUntilItIsNoLongerWanted(t *testing.T) {
+	g := startLive(t, func(c *pipeline.Config) {
+		c.Rules, c.Notices.Enabled = t.TempDir(), false
+		verdictRules(t, c.Rules, "hold")
+	})
+	g.becomes(0, "hold LARGE")
+	g.send(g.config.Topics.Controls, 0, changed("k-1", "ruleset_activate", `"ruleset":"sha256:`+strings.Repeat("0", 64)+`"`))
+	g.read(g.config.Topics.Alerts, 1)
+	verdictRules(t, g.config.Rules, "block")
+	if err := g.service.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.becomes(0, "block LARGE") // the folder's, since nothing else is here
+	if g.gathered("sluice_alerts_firing{code=bad_ruleset,severity=warning}") != 1 {
+		t.Error("a good folder ends the alert about another ruleset that is missing")
+	}
+	g.send(g.config.Topics.Controls, 0, changed("k-2", "ruleset_activate", fmt.Sprintf(`"ruleset":%q`, g.service.Rulesets().Holds)))
+	if all := g.read(g.config.Topics.Alerts, 2); !strings.Contains(all[0].value, `"state":"firing"`) || !strings.Contains(all[1].value, `"state":"resolved"`) {
+		t.Errorf("alerted are %+v", all)
+	}
+}
+
+// Of reloads that come together the last one counts: what is in force in the end is what the folder holds.
+func TestReloadsThatComeTogetherEndWithWhatTheFolderHolds(t *testing.T) {
+	root := t.TempDir()
+	hashes := map[string]string{}
+	for _, verdict := range []string{"hold", "block"} {
+		verdictRules(t, filepath.Join(root, verdict), verdict)
+		set, err := rules.Load(filepath.Join(root, verdict))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[verdict] = set.Hash()
+	}
+	link := filepath.Join(root, "ruleset")
+	var deploying sync.Mutex
+	last := ""
+	deploy := func(verdict string) error {
+		deploying.Lock()
+		defer deploying.Unlock()
+		last = verdict
+		return errors.Join(os.Symlink(verdict, link+".tmp"), os.Rename(link+".tmp", link))
+	}
+	if err := deploy("hold"); err != nil {
+		t.Fatal(err)
+	}
+	config := pipeline.DefaultConfig()
+	config.Store, config.Rules, config.RulesKept = pipeline.MemoryStore, link, t.TempDir()
+	service, err := pipeline.NewService(t.Context(), config, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = service.Gate().Store.Close() }()
+	for range 20 {
+		var work errgroup.Group
+		for i := range 4 {
+			work.Go(func() error {
+				return errors.Join(deploy([]string{"hold", "block"}[i%2]), service.Reload(t.Context()))
+			})
+		}
+		if err := work.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if r := service.Rulesets(); r.InForce.Ruleset != hashes[last] || r.Holds != hashes[last] || service.Gate().Rules.Hash() != hashes[last] {
+			t.Fatalf("the folder holds %s, and %+v is in force", hashes[last], r)
+		}
 	}
 }
 
