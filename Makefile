@@ -43,7 +43,7 @@ check: $(golangci) ## gofmt, go vet, the linters with the import arrows, and eve
 	@for ruleset in deploy/rulesets/*/; do \
 		[[ -d $$ruleset ]] || continue; \
 		echo "sluice rules check $$ruleset"; \
-		go run ./cmd/sluice rules check "$$ruleset"; \
+		go run ./cmd/sluice rules check --strict "$$ruleset"; \
 		echo "sluice rules test $$ruleset"; \
 		go run ./cmd/sluice rules test --min-coverage 100 "$$ruleset"; \
 	done

@@ -34,7 +34,7 @@ type Config struct {
 	// hash, to be activated again; "" is one in the embedded store, and none with
 	// another store; none is none.
 	RulesKept string         `yaml:"rules_kept"`
-	RulesFS   fs.FS          `yaml:"-"` // the ruleset itself, where it is in no folder
+	RulesFS   []fs.FS        `yaml:"-"` // the folders of the ruleset, where they are on no disk
 	Reload    ReloadConfig   `yaml:"reload"`
 	HTTP      string         `yaml:"http"`     // address of /healthz, /readyz, /metrics and /ruleset; "" for none
 	Evidence  string         `yaml:"evidence"` // all, held or none
@@ -169,7 +169,7 @@ func (c *Config) owner() string {
 // ruleset loads the rules.
 func (c *Config) ruleset() (*rules.Ruleset, error) {
 	if c.RulesFS != nil {
-		return rules.LoadFS(c.RulesFS)
+		return rules.LoadFS(c.RulesFS...)
 	}
 	return rules.LoadSteady(c.Rules)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -57,7 +58,7 @@ func newOrdeal(t *testing.T, r *row) *ordeal {
 	c := &o.config
 	c.Kafka.Brokers, c.Kafka.SessionTimeout = []string{addr}, time.Second
 	c.Topics.Create, c.Topics.Partitions, c.Topics.Replication = true, ordealPartitions, 1
-	c.Sandbox, c.Evidence, c.RulesFS, c.RulesKept = true, "all", o.rules, "none"
+	c.Sandbox, c.Evidence, c.RulesFS, c.RulesKept = true, "all", []fs.FS{o.rules}, "none"
 	c.Notices.PerHour, c.Notices.PerDay = 1000, 1000
 	c.Store = "pebble:" + filepath.Join(t.TempDir(), "1")
 	if r.redis {

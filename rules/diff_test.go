@@ -72,6 +72,7 @@ func compiledMeaning(t *testing.T, set *Ruleset) string {
 	dump(&b, reflect.ValueOf(set.texts.byCode))
 	dump(&b, reflect.ValueOf(set.texts.language))
 	dump(&b, reflect.ValueOf(set.exempts))
+	dump(&b, reflect.ValueOf(set.retired))
 	dump(&b, reflect.ValueOf(set.lists))
 	for _, name := range slices.Sorted(maps.Keys(set.files)) {
 		if strings.HasPrefix(name, "data/") {
@@ -418,7 +419,7 @@ func TestKeysOfALaterFormatAreTold(t *testing.T) {
 	for _, c := range []struct{ file, from, to, want string }{
 		{"rules/a.yaml", "points: 1}", "points: 1, share: 10%}", "rule a: share from none to 10%"},
 		{"rules/a.yaml", "from: {rules: a}}", "from: {rules: a}, upto: 5}", "exempt x: upto from none to 5"},
-		{"rules/a.yaml", "exempt:", "retired: [y, z]\nexempt:", "rules: retired from none to y, z"},
+		{"rules/a.yaml", "exempt:", "groups: [y, z]\nexempt:", "rules: groups from none to y, z"},
 		{"features/a.yaml", "value: count}", "value: count, cap: 7}", "feature payer.b_1d: cap from none to 7"},
 		{"lists/a.yaml", "entries:", "large: true\nentries:", "list l: large from none to true"},
 		{"policy.yaml", "no_rate:", "control_group: 1%\nno_rate:", "policy: control_group from none to 1%"},

@@ -279,7 +279,11 @@ func holdsAll[T comparable](a, b []T) bool {
 func (d *differ) others() {
 	for _, key := range keysOfBoth(d.from.others, d.to.others) {
 		from, to := slices.Sorted(slices.Values(d.from.others[key])), slices.Sorted(slices.Values(d.to.others[key]))
-		d.value(Change{Group: ChangeActs, What: "rules", Change: wasChanged}, key, join(from), join(to), "")
+		group := ChangeActs
+		if key == "retired" {
+			group = ChangeNoted
+		}
+		d.value(Change{Group: group, What: "rules", Change: wasChanged}, key, join(from), join(to), "")
 	}
 }
 

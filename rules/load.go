@@ -35,7 +35,7 @@ func Load(dir string) (*Ruleset, error) {
 // Folders are those of a ruleset as they are at this moment: "deploy/rulesets/demo", or
 // several joined by commas.
 func Folders(dir string) (all []fs.FS, err error) {
-	for _, one := range strings.Split(dir, ",") {
+	for _, one := range separate(dir) {
 		at, err := resolved(one)
 		if err != nil {
 			return nil, err
@@ -43,6 +43,15 @@ func Folders(dir string) (all []fs.FS, err error) {
 		all = append(all, os.DirFS(at))
 	}
 	return all, nil
+}
+
+// separate takes folders apart that are joined by commas. One that has a comma in its
+// own name is one.
+func separate(dir string) []string {
+	if _, err := os.Stat(dir); err == nil {
+		return []string{dir}
+	}
+	return strings.Split(dir, ",")
 }
 
 // LoadFS reads a ruleset as Load does. The files of several folders make up one
@@ -230,6 +239,7 @@ func assemble(files map[string][]byte, r *report) (*Ruleset, *ruleFiles) {
 		}
 	}
 	rules.checkRetired(r)
+	set.retired = slices.Sorted(maps.Keys(rules.retired))
 	rules.featuresAt, rules.listsAt = features.places, lists.taken
 	set.fromFiles = len(set.features)
 	set.features = append(set.features, set.policy.Duplicates.features()...)

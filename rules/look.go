@@ -40,7 +40,7 @@ type look struct {
 // lookAt never fails: a folder that is not there looks like an empty one.
 func lookAt(dir string) look {
 	l := look{files: map[string]fs.FileInfo{}}
-	for _, one := range strings.Split(dir, ",") {
+	for _, one := range separate(dir) {
 		at, err := resolved(one)
 		l.dirs = append(l.dirs, at)
 		if err != nil {

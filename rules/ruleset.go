@@ -19,6 +19,7 @@ type Ruleset struct {
 	live, shadow       index
 	lists, blocking    []*namedList // by name; those of them that block by themselves
 	exempts            []exempt
+	retired            []string          // ids that are never used again, sorted
 	dated              []dated           // what ends, in the order of the files
 	files              map[string][]byte // what the ruleset was made of
 }

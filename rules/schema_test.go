@@ -403,7 +403,7 @@ func problemsOf(t *testing.T, files map[string]string, set *Ruleset, name string
 	t.Helper()
 	var err error
 	if isTest(name) {
-		_, err = LoadTests(fstest.MapFS{name: {Data: []byte(files[name])}}, set)
+		_, err = LoadTests(set, fstest.MapFS{name: {Data: []byte(files[name])}})
 	} else {
 		_, err = loadFiles(files)
 	}

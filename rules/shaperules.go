@@ -6,7 +6,8 @@ import "github.com/sluice-risk/sluice/pipeline/payment"
 func ruleFileShape() shape {
 	return mappingShape("a file of rules", "Rules, and exempts that switch rules off.",
 		can("rules", listShape("Rules that say which payments to hold or to block.", ruleShape(), 0)),
-		can("exempt", listShape("Exempts: for some payments, they switch rules off. They lift no list that blocks.", exemptShape(), 0))).
+		can("exempt", listShape("Exempts: for some payments, they switch rules off. They lift no list that blocks.", exemptShape(), 0)),
+		can("retired", oneOrMoreShape("Ids of rules and exempts that are gone: none is ever used again.", patternShape("", rulePattern).such("an-old-rule"), 0))).
 		with("minProperties", 1)
 }
 

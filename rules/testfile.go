@@ -35,9 +35,9 @@ type testFiles struct {
 }
 
 // LoadTests reads the tests of a ruleset: all files whose name ends in
-// _test.yaml, in the ruleset's folder and in features/, rules/ and lists/. Files
+// _test.yaml, in the ruleset's folders and in features/, rules/ and lists/ there. Files
 // with mistakes give all of them as Problems; a folder that cannot be read, another
-// error. The set is the ruleset that was loaded from the folder.
+// error. The set is the ruleset that was loaded from the folders.
 //
 //	base: {type: payment, channel: web, amount: CNY(8), payer: u1, payee: m1, card: c1}
 //	tests:
@@ -51,20 +51,22 @@ type testFiles struct {
 // is absent. An outcome names the id of its payments: {outcome: settled, of: p1}.
 // now is what at counts from, by default noon of Monday, 2026-11-23, in the
 // policy's time zone.
-func LoadTests(fsys fs.FS, set *Ruleset) ([]Test, error) {
+func LoadTests(set *Ruleset, folders ...fs.FS) ([]Test, error) {
 	r := &report{}
 	f := &testFiles{set: set, taken: map[string]place{}}
-	names, err := testNames(fsys)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		content, err := fs.ReadFile(fsys, name)
+	for _, fsys := range folders {
+		names, err := testNames(fsys)
 		if err != nil {
 			return nil, err
 		}
-		if n, ok := parseYAML(r, newSource(name, content), content); ok {
-			f.read(n)
+		for _, name := range names {
+			content, err := fs.ReadFile(fsys, name)
+			if err != nil {
+				return nil, err
+			}
+			if n, ok := parseYAML(r, newSource(name, content), content); ok {
+				f.read(n)
+			}
 		}
 	}
 	if len(r.problems) > 0 {

@@ -47,7 +47,7 @@ func TestEveryMistakeInATestIsShownAtItsPlace(t *testing.T) {
 		}
 		archive := txtar.Parse(content)
 		folder, set := testedFolder(t, map[string]string{"rules/card_test.yaml": string(archive.Files[0].Data)})
-		_, err = LoadTests(folder, set)
+		_, err = LoadTests(set, folder)
 		var problems Problems
 		if !errors.As(err, &problems) {
 			t.Fatalf("%s: %v is no Problems", name, err)
@@ -86,7 +86,7 @@ tests:
     send: {at: 1m, locale: en}
     expect: {verdict: hold}
 `})
-	tests, err := LoadTests(folder, set)
+	tests, err := LoadTests(set, folder)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/sluice-risk/sluice/rules"
 	"github.com/spf13/cobra"
@@ -92,7 +91,11 @@ func (s *rulesDiffSide) load() error {
 		return err
 	}
 	s.set, s.Hash = set, set.Hash()
-	tests, err := rules.LoadTests(os.DirFS(s.Ruleset), set)
+	folders, err := rules.Folders(s.Ruleset)
+	if err != nil {
+		return err
+	}
+	tests, err := rules.LoadTests(set, folders...)
 	if problems := (rules.Problems)(nil); err != nil && !errors.As(err, &problems) {
 		return err
 	}

@@ -56,7 +56,11 @@ func (ask *rulesTests) run(ctx context.Context, dir string, out io.Writer) error
 	if err != nil {
 		return showProblems(err, dir, out)
 	}
-	tests, err := rules.LoadTests(os.DirFS(dir), set)
+	folders, err := rules.Folders(dir)
+	if err != nil {
+		return err
+	}
+	tests, err := rules.LoadTests(set, folders...)
 	if err != nil {
 		return showProblems(err, dir, out)
 	}

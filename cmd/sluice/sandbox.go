@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -49,7 +48,7 @@ Without --dir it leaves nothing behind; with it, it goes on where it stopped. Ct
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.rules, "rules", "", "folder of the ruleset (default: the demo ruleset that is built in)")
+	f.StringVar(&o.rules, "rules", "", "folder of the ruleset, or several joined by commas (default: all that are built in, together)")
 	f.StringVar(&o.dir, "dir", "", "keep everything in this folder, and go on from it")
 	f.StringVar(&o.kafka, "kafka", "127.0.0.1:9092", "address of the embedded broker; a free port is taken if this one is in use")
 	f.StringVar(&o.http, "http", "127.0.0.1:8420", "address of /healthz, /readyz, /metrics and /ruleset; a free port is taken if this one is in use")
@@ -74,10 +73,8 @@ func sandbox(ctx context.Context, o sandboxOptions, out io.Writer) (err error) {
 		embedded.Dir = filepath.Join(o.dir, "broker")
 	}
 	if config.Rules = o.rules; o.rules == "" {
-		config.Rules = "the demo ruleset that is built in"
-		if config.RulesFS, err = fs.Sub(deploy.Rulesets, "rulesets/demo"); err != nil {
-			return err
-		}
+		config.Rules = "the rulesets that are built in"
+		config.RulesFS = deploy.AllRulesets()
 	}
 
 	kafka, err := broker.StartEmbedded(embedded)

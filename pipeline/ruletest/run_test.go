@@ -17,7 +17,7 @@ func run(t *testing.T, folder fstest.MapFS) *ruletest.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests, err := rules.LoadTests(folder, set)
+	tests, err := rules.LoadTests(set, folder)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,19 +3,37 @@ package traffic_test
 import (
 	"testing"
 
+	"github.com/sluice-risk/sluice/deploy"
 	"github.com/sluice-risk/sluice/pipeline/payment"
 	"github.com/sluice-risk/sluice/pipeline/traffic"
 	"github.com/sluice-risk/sluice/pipeline/window"
 	"github.com/sluice-risk/sluice/rules"
 )
 
-// TestDemoRulesetStopsFraudAndLetsPeoplePay holds the ruleset that the sandbox
-// shows against the traffic that the sandbox makes.
+// TestDemoRulesetStopsFraudAndLetsPeoplePay holds the demo ruleset against the
+// traffic that the sandbox makes.
 func TestDemoRulesetStopsFraudAndLetsPeoplePay(t *testing.T) {
 	set, err := rules.Load("../../deploy/rulesets/demo")
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopsFraudAndLetsPeoplePay(t, set)
+}
+
+// TestAllRulesetsTogetherStopFraudAndLetPeoplePay holds what the sandbox decides by
+// against the traffic that it makes.
+func TestAllRulesetsTogetherStopFraudAndLetPeoplePay(t *testing.T) {
+	set, err := rules.LoadFS(deploy.AllRulesets()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(set.RuleIDs()); n < 90 {
+		t.Errorf("all rulesets together have %d rules", n)
+	}
+	stopsFraudAndLetsPeoplePay(t, set)
+}
+
+func stopsFraudAndLetsPeoplePay(t *testing.T, set *rules.Ruleset) {
 	store, err := window.Open(window.Options{Features: set.Features(), Owner: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func play(t *testing.T) *played {
 	c := &p.config
 	c.Kafka.Brokers, c.Kafka.SessionTimeout = []string{kafka.Addr()}, time.Second
 	c.Topics.Create, c.Topics.Partitions, c.Topics.Replication = true, 2, 1
-	c.Store, c.RulesFS, c.Evidence = "pebble:"+p.store, fs.FS(ruleset), "all"
+	c.Store, c.RulesFS, c.Evidence = "pebble:"+p.store, []fs.FS{ruleset}, "all"
 	conn, err := broker.Open(broker.Config{Brokers: c.Kafka.Brokers})
 	if err != nil {
 		t.Fatal(err)
