@@ -8,14 +8,18 @@ import (
 // exemptAt is an exempt with the places of what it names, until all rules are read.
 type exemptAt struct {
 	exempt
-	src             scalar // its condition, as written
+	place           place
+	src             scalar   // its condition, as written
+	names           []string // that the condition looks at
+	lists           bool     // it asks a list
+	ends            bool     // it says until when
 	rulesAt, tagsAt []node
 }
 
 // exempt takes one exempt of a file of rules.
 func (f *ruleFiles) exempt(n node) {
 	before := len(n.problems)
-	x, w := exemptAt{exempt: exempt{until: never}}, written{place: n.place()}
+	x := exemptAt{exempt: exempt{until: never}, place: n.place()}
 	found := n.object("an exempt",
 		field{"id", func(v node) { x.id = f.id(v) }},
 		field{"description", func(v node) { v.text("description") }},
@@ -28,7 +32,7 @@ func (f *ruleFiles) exempt(n node) {
 			lists := f.lang.listsAsked
 			if compiled, ok := compile(f.lang, src); ok && f.canHold(src, &AppliesTo{}) {
 				x.when, x.src = compiled.eval, src
-				w.when, w.names, w.lists = src, compiled.names, f.lang.listsAsked > lists
+				x.names, x.lists = compiled.names, f.lang.listsAsked > lists
 			}
 		}},
 		field{"from", func(v node) { f.exemptFrom(v, &x) }},
@@ -38,8 +42,8 @@ func (f *ruleFiles) exempt(n node) {
 		}},
 		field{"why", func(v node) { x.why, _ = v.text("why") }})
 	n.needs("an exempt", found, "id", "when", "from")
-	if w.ends = found["until"].ast != nil; len(n.problems) == before {
-		f.exempts, f.asked = append(f.exempts, x), append(f.asked, w)
+	if x.ends = found["until"].ast != nil; len(n.problems) == before {
+		f.exempts = append(f.exempts, x)
 	}
 }
 

@@ -79,7 +79,7 @@ func (f *ruleFiles) remarkCovered(r *report, s *Ruleset) {
 			}
 		}
 		for _, x := range f.rules[i].exempts {
-			if cs, ok := casesOf(f.lang, f.asked[x].when, false); ok && f.exempts[x].until == never && all[i].imply(cs) {
+			if cs, ok := casesOf(f.lang, f.exempts[x].src, false); ok && f.exempts[x].until == never && all[i].imply(cs) {
 				r.suggest(f.written[i].when.place(), "narrow the exempt, or disable the rule", "the rule %s can never act: the exempt %s switches it off whenever it is true", f.rules[i].id, f.exempts[x].id)
 			}
 		}
@@ -204,7 +204,7 @@ func (f *ruleFiles) remarkExempts(r *report) {
 		}
 	}
 	for x := range f.exempts {
-		at, id, names := f.asked[x].when.place(), f.exempts[x].id, f.asked[x].names
+		at, id, names := f.exempts[x].src.place(), f.exempts[x].id, f.exempts[x].names
 		over := 0
 		for i := range f.rules {
 			if f.rules[i].mode == live && slices.Contains(f.rules[i].exempts, x) {
@@ -212,14 +212,14 @@ func (f *ruleFiles) remarkExempts(r *report) {
 			}
 		}
 		if over >= 4 && over*2 > acting {
-			r.suggest(f.asked[x].place, "name the rules that stop the wrong people", "the exempt %s reaches far: it switches off %d of %d rules", id, over, acting)
+			r.suggest(f.exempts[x].place, "name the rules that stop the wrong people", "the exempt %s reaches far: it switches off %d of %d rules", id, over, acting)
 		}
-		nobody := !f.asked[x].lists && len(f.featuresAmong(names)) == 0 && !slices.ContainsFunc(names, somebody.MatchString)
+		nobody := !f.exempts[x].lists && len(f.featuresAmong(names)) == 0 && !slices.ContainsFunc(names, somebody.MatchString)
 		if nobody {
 			r.suggest(at, "ask a list, such as in_list(payer, \"vip\"), or write the condition into the rules", "the exempt %s names nobody: it lets through every payment with %s, whoever makes it", id, join(names))
 		}
-		if !f.asked[x].ends {
-			r.suggest(f.asked[x].place, "write until: and a day", "the exempt %s never ends", id)
+		if !f.exempts[x].ends {
+			r.suggest(f.exempts[x].place, "write until: and a day", "the exempt %s never ends", id)
 		}
 	}
 }

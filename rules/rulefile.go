@@ -68,15 +68,11 @@ const (
 	wordHint = "a short word: letters, digits and _ - . after the first, at most 64"
 )
 
-// written is a rule or an exempt as it stands in its file.
+// written is a rule as it stands in its file.
 type written struct {
-	place    place
 	when     scalar
-	names    []string // that the condition looks at, of an exempt
-	lists    bool     // it asks a list, of an exempt
-	ends     bool     // it has an end, of an exempt
-	answered bool     // it says what it does without features, of a rule
-	review   node     // its recheck_by, of a rule; may be empty
+	answered bool // it says what it does without features
+	review   node // its recheck_by; may be empty
 }
 
 // ruleFiles gathers the rules of all files of rules/.
@@ -91,7 +87,6 @@ type ruleFiles struct {
 	exempts    []exemptAt
 	dated      []dated          // exempts that end
 	written    []written        // the rules, as they are written
-	asked      []written        // and the exempts
 	retired    map[string]place // ids that no rule or exempt may have again
 	featuresAt []place          // of the features of the ruleset
 	listsAt    map[string]place // and of its lists
@@ -194,7 +189,7 @@ func (f *ruleFiles) rule(n node) {
 	}
 	if len(n.problems) == before && f.canHold(when, &r.applies) {
 		_, answered := found["without_features"]
-		f.rules, f.written = append(f.rules, r), append(f.written, written{place: n.place(), when: when, answered: answered, review: found["recheck_by"]})
+		f.rules, f.written = append(f.rules, r), append(f.written, written{when: when, answered: answered, review: found["recheck_by"]})
 	}
 }
 
