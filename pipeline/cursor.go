@@ -174,6 +174,20 @@ func (c *cursor) unfolded() (s span, ok bool) {
 	return span{}, false
 }
 
+// unanswered returns the first span that the folder is to answer. It does not wait for
+// what is to be folded before: that may be the work of minutes.
+func (c *cursor) unanswered() (s span, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.spans, func(s span) bool { return s.state == unfolded && !s.answered })
+	if i < 0 {
+		return span{}, false
+	}
+	s = c.spans[i]
+	s.reopened = c.reopened
+	return s, true
+}
+
 // foldedTo says that the folder has folded the records of its span up to one.
 func (c *cursor) foldedTo(s span, next int64, ordinal uint64) {
 	c.advance(s, next, func(part *span) { part.state, part.ordinal = folded, ordinal })

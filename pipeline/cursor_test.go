@@ -130,6 +130,40 @@ func TestTheFolderWaitsForWhatIsInFlightBefore(t *testing.T) {
 	}
 }
 
+// What has no answer gets it before anything is folded, however much is to be folded
+// in front of it.
+func TestWhatHasNoAnswerDoesNotWaitForABacklog(t *testing.T) {
+	c := newCursor(0, 0)
+	settle := func(next int64, answered bool) { c.settle(c.begin(next, 0), true, answered, 0) }
+	settle(1000, true)
+	settle(1010, false)
+	settle(2000, true)
+	flying := c.begin(2010, 0)
+	settle(2020, false)
+	for _, want := range []span{{from: 1000, next: 1010}, {from: 2010, next: 2020}} {
+		s, ok := c.unanswered()
+		if !ok || s.from != want.from || s.next != want.next {
+			t.Fatalf("to be answered next is %+v, %v, want %+v", s, ok, want)
+		}
+		c.answeredTo(s, s.from+4)
+		if s, ok = c.unanswered(); !ok || s.from != want.from+4 {
+			t.Fatalf("after four of them it is %+v, %v", s, ok)
+		}
+		c.answeredTo(s, s.next)
+	}
+	if s, ok := c.unanswered(); ok {
+		t.Errorf("%+v is to be answered, and all is", s)
+	}
+	if s, ok := c.unfolded(); !ok || s.from != 0 || s.next != 2000 || !s.answered {
+		t.Errorf("to be folded is %+v, %v", s, ok)
+	}
+	c.settle(flying, false, true, 0)
+	if at, _ := c.ready(100); at.next != 0 {
+		t.Errorf("%d is to be committed, and nothing is folded", at.next)
+	}
+}
+
+
 // When a store has lost something, what was committed is folded once more, and
 // the offset goes back.
 func TestWhatAStoreHasLostIsFoldedAgain(t *testing.T) {

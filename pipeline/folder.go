@@ -35,14 +35,26 @@ type folder struct {
 	stand int64 // decisions from this offset on are to be told to the store; -1: none
 
 	engine     *Engine
+	stride     stride
 	batch      Batch
 	buffer     broker.FetchBuffer
 	remembered remembered
 }
 
-func newFolder(e *Engine) *folder {
-	return &folder{wake: make(chan struct{}, 1), stand: -1, engine: e}
+func newFolder(e *Engine, maxBatch int) *folder {
+	return &folder{wake: make(chan struct{}, 1), stand: -1, engine: e, stride: stride{records: maxBatch, most: maxBatch}}
 }
+
+// stride is how many records a folder takes at once. What fails on the way is begun
+// again from its first record: with a store that comes and goes, long strides would
+// never end.
+type stride struct{ records, most int }
+
+// shortestStride still notes a few records for one round trip.
+const shortestStride = 8
+
+func (s *stride) failed() { s.records = max(s.records/2, min(shortestStride, s.most)) }
+func (s *stride) done()   { s.records = min(2*s.records, s.most) }
 
 // nudge tells the folder that there is something to do.
 func (f *folder) nudge() {
@@ -104,7 +116,10 @@ func (l *lane) foldSome(ctx, drain context.Context) (again bool, err error) {
 	if told, err := l.tellStore(ctx); told || err != nil {
 		return true, err
 	}
-	s, ok := l.cursor.unfolded()
+	s, ok := l.cursor.unanswered()
+	if !ok {
+		s, ok = l.cursor.unfolded()
+	}
 	if !ok {
 		if l.cursor.whole() {
 			l.pace.healed(l.partition)
@@ -127,7 +142,7 @@ func (l *lane) foldSpan(ctx, drain context.Context, s span) error {
 	}
 	records, next := got.Records, min(got.Next, s.next)
 	for i := range records {
-		if records[i].Offset >= s.next || i == l.maxBatch {
+		if records[i].Offset >= s.next || i == f.stride.records {
 			records, next = records[:i], min(records[i].Offset, s.next)
 			break
 		}
@@ -135,14 +150,17 @@ func (l *lane) foldSpan(ctx, drain context.Context, s span) error {
 	l.decode(records, &f.batch)
 	if !s.answered {
 		if err := l.answerLeft(ctx, drain, records); err != nil {
+			f.stride.failed()
 			return err
 		}
 		l.cursor.answeredTo(s, next)
 		return nil // and once more, to fold them
 	}
 	if err := l.foldBatch(ctx, drain, records, s); err != nil {
+		f.stride.failed()
 		return err
 	}
+	f.stride.done()
 	l.cursor.foldedTo(s, next, l.gate.Store.Written())
 	l.gate.Metrics.refolded(len(records))
 	return nil

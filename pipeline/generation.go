@@ -219,7 +219,7 @@ func (s *Service) enter(ctx context.Context, p *pace, id int, a broker.Assignmen
 // newLane makes the worker of a partition.
 func (s *Service) newLane(a broker.Assignment, p *pace) *lane {
 	l := &lane{gate: s.gate, conn: s.conn, topics: &s.config.Topics, partition: a.Partition, from: a.Offset, engine: s.gate.NewEngine(),
-		maxBatch: s.config.Windows.BatchSize, pace: p, watch: newWatch(s.config.Deadlines.Margin), folder: newFolder(s.gate.NewEngine())}
+		maxBatch: s.config.Windows.BatchSize, pace: p, watch: newWatch(s.config.Deadlines.Margin), folder: newFolder(s.gate.NewEngine(), s.config.Windows.BatchSize)}
 	for _, e := range []*Engine{l.engine, l.folder.engine} {
 		e.pace, e.partition = p, l.partition
 	}

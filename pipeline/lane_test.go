@@ -44,7 +44,7 @@ func TestNobodyDecidesWhatAFailedLaneMayHavePublished(t *testing.T) {
 	}
 	gate := &Gate{Rules: rs, Store: store, Ledger: ledger.New(1<<20, store.Earlier), Limits: payment.DefaultLimits(),
 		Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler), Now: func() payment.Time { return payment.TimeOf(time.Now()) }}
-	l := &lane{gate: gate, conn: conn, topics: &topics, publisher: publisher, engine: gate.NewEngine(), cursor: newCursor(0, 0), folder: newFolder(nil), watch: newWatch(0)}
+	l := &lane{gate: gate, conn: conn, topics: &topics, publisher: publisher, engine: gate.NewEngine(), cursor: newCursor(0, 0), folder: newFolder(nil, 1), watch: newWatch(0)}
 	record := `{"transaction_id":"t-1","type":"payment","event_time":"` + payment.TimeOf(time.Now()).String() + `","amount":{"value":500,"currency":"CNY"},"payer":{"account_id":"u"}}`
 	records := []broker.Record{{Time: time.Now().UnixMilli(), Value: []byte(record)}}
 	var b Batch

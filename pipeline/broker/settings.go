@@ -71,6 +71,10 @@ func (c *Conn) copies(ctx context.Context, topics []string, byName map[string]*T
 	})
 }
 
+// maxSettingsTries bounds how often a broker is asked that does not know a topic which
+// another one knows: the topic may be gone by now.
+const maxSettingsTries = 8
+
 // configs asks for all settings: a broker leaves out those whose names it does not know.
 func (c *Conn) configs(ctx context.Context, topics []string, byName map[string]*TopicSettings) error {
 	const what = "settings of topics"
@@ -78,15 +82,20 @@ func (c *Conn) configs(ctx context.Context, topics []string, byName map[string]*
 	for _, topic := range topics {
 		req.Resources = append(req.Resources, kafka.DescribeConfigRequestResource{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic})
 	}
+	tries := 0
 	return c.retry(ctx, what, func() error {
 		res, err := c.client.DescribeConfigs(ctx, req)
 		if err != nil {
 			return err
 		}
+		tries++
 		for _, r := range res.Resources {
 			to := byName[r.ResourceName]
 			if to == nil {
 				continue
+			}
+			if errors.Is(r.Error, kafka.UnknownTopicOrPartition) && to.Replication > 0 && tries < maxSettingsTries {
+				return r.Error // another broker knows it: this one has not heard yet that it was made
 			}
 			if r.Error != nil {
 				to.unknown(c.named(what, fmt.Errorf("topic %s: %w", to.Topic, r.Error)))
