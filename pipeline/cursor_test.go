@@ -163,7 +163,6 @@ func TestWhatHasNoAnswerDoesNotWaitForABacklog(t *testing.T) {
 	}
 }
 
-
 // When a store has lost something, what was committed is folded once more, and
 // the offset goes back.
 func TestWhatAStoreHasLostIsFoldedAgain(t *testing.T) {
