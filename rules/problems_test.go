@@ -17,8 +17,21 @@ var update = flag.Bool("update", false, "write what is printed into the golden f
 // TestEveryMistakeIsShownAtItsPlace loads the folders in testdata/problems, each
 // an archive of files and of what must be printed about them.
 func TestEveryMistakeIsShownAtItsPlace(t *testing.T) {
-	archives, err := filepath.Glob("testdata/problems/*.txtar")
-	if err != nil || len(archives) < 40 {
+	eachArchive(t, "problems", 40, func(t *testing.T, folder fstest.MapFS) string {
+		_, err := LoadFS(folder)
+		var problems Problems
+		if !errors.As(err, &problems) {
+			t.Fatalf("%v is no Problems", err)
+		}
+		return problems.Error() + "\n"
+	})
+}
+
+// eachArchive prints something of every folder in an archive of testdata, of which
+// there are so many at the least: it must be what stands there under want.
+func eachArchive(t *testing.T, in string, least int, prints func(*testing.T, fstest.MapFS) string) {
+	archives, err := filepath.Glob("testdata/" + in + "/*.txtar")
+	if err != nil || len(archives) < least {
 		t.Fatalf("%d archives, %v", len(archives), err)
 	}
 	for _, name := range archives {
@@ -27,9 +40,7 @@ func TestEveryMistakeIsShownAtItsPlace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			archive := txtar.Parse(content)
-			folder := fstest.MapFS{}
-			want := -1
+			archive, folder, want := txtar.Parse(content), fstest.MapFS{}, -1
 			for i, f := range archive.Files {
 				if f.Name == "want" {
 					want = i
@@ -38,12 +49,7 @@ func TestEveryMistakeIsShownAtItsPlace(t *testing.T) {
 				data := strings.NewReplacer("<TAB>", "\t", "<CR>", "\r").Replace(string(f.Data))
 				folder[f.Name] = &fstest.MapFile{Data: []byte(data)}
 			}
-			_, err = LoadFS(folder)
-			var problems Problems
-			if !errors.As(err, &problems) {
-				t.Fatalf("%v is no Problems", err)
-			}
-			got := problems.Error() + "\n"
+			got := prints(t, folder)
 			if *update {
 				if want < 0 {
 					want = len(archive.Files)
