@@ -385,3 +385,20 @@ func TestAFailureWithoutAValueIsContained(t *testing.T) {
 		t.Errorf("%s", d.Append(nil))
 	}
 }
+
+// firesWithoutAllocating decides an input for which one rule fires.
+func firesWithoutAllocating(t *testing.T, e *Evaluator, in *Input) {
+	t.Helper()
+	var d payment.Decision
+	decide := func() {
+		d.Reset()
+		e.Decide(in, &d)
+	}
+	decide()
+	if len(e.Hits()) != 1 {
+		t.Fatalf("the rule did not fire: %s", d.Append(nil))
+	}
+	if n := testing.AllocsPerRun(1000, decide); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -40,8 +40,9 @@ func TestSeveralFoldersMakeUpOneRuleset(t *testing.T) {
 			f["features/shops.yaml"] = file(strings.Replace(features, "!=", "==", 1))
 		}, "the name card.attempts_10m is taken by the feature at features/cards.yaml:2"},
 		"twice in one file": {func(f map[string]*fstest.MapFile) {
-			f["features/shops.yaml"] = file(features + strings.TrimPrefix(features, "features:\n"))
-		}, "rules/shops.yaml:2"},
+			own := strings.Replace(features, "name: attempts", "name: tries", 1)
+			f["features/shops.yaml"] = file(string(shops["features/shops.yaml"].Data) + strings.Repeat(strings.TrimPrefix(own, "features:\n"), 2))
+		}, "the name card.tries_10m is taken by the feature at features/shops.yaml:3"},
 		"another policy": {func(f map[string]*fstest.MapFile) { f["policy.yaml"] = file("base_currency: USD\n") },
 			"the folders that make up the ruleset have different files of this name"},
 		"an id twice": {func(f map[string]*fstest.MapFile) {

@@ -237,17 +237,5 @@ func TestFunctionsAllocateNothing(t *testing.T) {
 	}
 	in := located(39.9, 116.4)
 	in.Features = history(3, 4, 500.0, 100.0)
-	e := set.NewEvaluator()
-	var d payment.Decision
-	decide := func() {
-		d.Reset()
-		e.Decide(in, &d)
-	}
-	decide()
-	if len(e.Hits()) != 1 {
-		t.Fatalf("the rule did not fire: %s", d.Append(nil))
-	}
-	if n := testing.AllocsPerRun(1000, decide); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
+	firesWithoutAllocating(t, set.NewEvaluator(), in)
 }

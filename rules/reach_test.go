@@ -204,19 +204,7 @@ func TestReachAllocatesNothing(t *testing.T) {
 	in := bare()
 	in.Tx.Instrument.Kind, in.Tx.Instrument.Token = "card", "c-1"
 	in.Features, in.Since = make([]payment.Value, 2), since(in.Tx.EventTime.Add(-25*day))
-	e := set.NewEvaluator()
-	var d payment.Decision
-	decide := func() {
-		d.Reset()
-		e.Decide(in, &d)
-	}
-	decide()
-	if len(e.Hits()) != 1 {
-		t.Fatalf("the rule did not fire: %s", d.Append(nil))
-	}
-	if n := testing.AllocsPerRun(1000, decide); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
+	firesWithoutAllocating(t, set.NewEvaluator(), in)
 }
 
 // The package's documentation is what analysts read: it names every function and
