@@ -1,9 +1,9 @@
 package pipeline
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-risk/sluice/pipeline/payment"
@@ -24,12 +24,13 @@ func (n *Notices) notice(one *news) (payment.Notice, bool) {
 		notice.Kind, notice.Code = newsOfOutcome(o.Kind)
 		notice.NoticeID = string(payment.AppendOutcomeNoticeID(nil, o, notice.Kind))
 	} else {
+		var reader payment.DecisionReader // of its own: what it reads is kept until the notice is sent
 		var d payment.Decision
-		if err := json.Unmarshal(one.decision, &d); err != nil {
+		if err := reader.Read(one.decision, &d); err != nil {
 			n.o.Log.Error("a decision cannot be read, and its payer is not told", "error", err)
 			return notice, false
 		}
-		notice = payment.Notice{TransactionID: d.TransactionID, Payer: payment.NoticePayer{AccountID: d.Transaction.Payer}, EventTime: d.EventTime}
+		notice = payment.Notice{TransactionID: d.TransactionID, Payer: payment.NoticePayer{AccountID: strings.Clone(d.Transaction.Payer)}, EventTime: d.EventTime}
 		notice.Kind, notice.Code = newsOfDecision(&d)
 		notice.NoticeID = string(payment.AppendDecisionNoticeID(nil, d.DecisionID, notice.Kind))
 		if notice.Code == d.PayerCode {

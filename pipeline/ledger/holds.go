@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -135,16 +134,17 @@ func (h *Holds) take(partition int32, offset int64, value []byte, mayRepeat bool
 		}
 		return nil
 	}
-	var d payment.Decision
-	if err := json.Unmarshal(value, &d); err != nil {
+	err := glimpse(value, func(d *payment.Decision) {
+		if d.Revision == 1 && d.Verdict != payment.Hold && defaultKindOf(d.Source) == 0 {
+			return
+		}
+		tx := h.key.Tx(d.TransactionID)
+		if d.Revision > 1 || !mayRepeat || !h.repeats(tx, partition, offset) {
+			h.saw(tx, chain{offset: offset, partition: partition}, value, d)
+		}
+	})
+	if err != nil {
 		return fmt.Errorf("decision at %d/%d: %w", partition, offset, err)
-	}
-	if d.Revision == 1 && d.Verdict != payment.Hold && defaultKindOf(d.Source) == 0 {
-		return nil
-	}
-	tx := h.key.Tx(d.TransactionID)
-	if d.Revision > 1 || !mayRepeat || !h.repeats(tx, partition, offset) {
-		h.saw(tx, chain{offset: offset, partition: partition}, value, &d)
 	}
 	return nil
 }

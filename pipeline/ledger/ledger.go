@@ -4,7 +4,6 @@
 package ledger
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"sync"
@@ -310,14 +309,38 @@ func Fingerprint(key window.Key, s *payment.Summary) uint64 {
 // MarkOf reads from a record of risk.decisions what the index keeps of it, and
 // its revision: that of a later one says only Tx and Latest.
 func MarkOf(key window.Key, partition int32, offset int64, value []byte) (m window.Mark, revision int, err error) {
-	var d payment.Decision
-	if err := json.Unmarshal(value, &d); err != nil {
+	err = glimpse(value, func(d *payment.Decision) {
+		m = window.Mark{Tx: key.Tx(d.TransactionID), Latest: d.Verdict, Partition: partition, Offset: offset, EventTime: d.EventTime}
+		if revision = d.Revision; revision == 1 {
+			m.Fingerprint, m.Verdict = Fingerprint(key, &d.Transaction), d.Verdict
+			m.Invalid, m.Default = d.Source == payment.SourceInvalid, d.Source == payment.SourceDefaultDeadline
+		}
+	})
+	if err != nil {
 		return m, 0, fmt.Errorf("decision at %d/%d: %w", partition, offset, err)
 	}
-	m = window.Mark{Tx: key.Tx(d.TransactionID), Latest: d.Verdict, Partition: partition, Offset: offset, EventTime: d.EventTime}
-	if d.Revision == 1 {
-		m.Fingerprint, m.Verdict = Fingerprint(key, &d.Transaction), d.Verdict
-		m.Invalid, m.Default = d.Source == payment.SourceInvalid, d.Source == payment.SourceDefaultDeadline
-	}
-	return m, d.Revision, nil
+	return m, revision, nil
 }
+
+// glimpse reads a decision, without what it rests on, for a moment: f must keep
+// nothing of it.
+func glimpse(value []byte, f func(d *payment.Decision)) error {
+	g := glimpses.Get().(*struct {
+		payment.DecisionReader
+		payment.Decision
+	})
+	defer glimpses.Put(g)
+	if err := g.Read(value, &g.Decision); err != nil {
+		return err
+	}
+	f(&g.Decision)
+	return nil
+}
+
+// glimpses are what decisions are read with and into.
+var glimpses = sync.Pool{New: func() any {
+	return new(struct {
+		payment.DecisionReader
+		payment.Decision
+	})
+}}
