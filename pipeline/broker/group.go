@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -150,7 +151,7 @@ func (c *Conn) member(ctx context.Context, cfg GroupConfig, run func(context.Con
 			continue
 		}
 		b = backoff{}
-		ended, err := c.live(ctx, cfg.Group, gen, run)
+		ended, err := c.live(ctx, cfg, gen, run)
 		if err != nil || !ended {
 			return err
 		}
@@ -174,7 +175,7 @@ func rejoins(err error) bool {
 
 // live calls run for one generation and waits until it has returned. ended says that the generation, and not the
 // member's whole life, came to its end.
-func (c *Conn) live(ctx context.Context, group string, gen *kafka.Generation, run func(context.Context, *Generation) error) (ended bool, err error) {
+func (c *Conn) live(ctx context.Context, cfg GroupConfig, gen *kafka.Generation, run func(context.Context, *Generation) error) (ended bool, err error) {
 	type result struct {
 		ended bool
 		err   error
@@ -185,8 +186,10 @@ func (c *Conn) live(ctx context.Context, group string, gen *kafka.Generation, ru
 		defer cancel(nil)
 		stop := context.AfterFunc(genCtx, func() { cancel(ErrGenerationEnded) })
 		defer stop()
+		drained := c.beatWhileDraining(ctx, genCtx, cfg, gen)
 
-		err := c.runGeneration(runCtx, group, gen, run)
+		err := c.runGeneration(runCtx, cfg.Group, gen, run)
+		drained()
 		hasEnded := genCtx.Err() != nil && ctx.Err() == nil
 		if hasEnded && (errors.Is(err, context.Canceled) || outdated(err)) {
 			err = nil // that is how a run learns of it
@@ -198,6 +201,41 @@ func (c *Conn) live(ctx context.Context, group string, gen *kafka.Generation, ru
 	})
 	res := <-done
 	return res.ended, res.err
+}
+
+// beatWhileDraining sends heartbeats from when a generation has ended until drained is called. kafka-go's own end with
+// the generation, and the coordinator takes a member for dead that drains longer than its session: the group would go on
+// without it, and be called together once more when it comes to join.
+func (c *Conn) beatWhileDraining(ctx, genCtx context.Context, cfg GroupConfig, gen *kafka.Generation) (drained func()) {
+	beating, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		select {
+		case <-beating.Done():
+			return
+		case <-genCtx.Done():
+		}
+		tick := time.NewTicker(cfg.HeartbeatInterval)
+		defer tick.Stop()
+		for {
+			res, err := c.client.Heartbeat(beating, &kafka.HeartbeatRequest{GroupID: cfg.Group, GenerationID: gen.ID, MemberID: gen.MemberID})
+			if err == nil {
+				err = res.Error
+			}
+			if errors.Is(err, kafka.UnknownMemberId) || errors.Is(err, kafka.IllegalGeneration) {
+				return // the group has gone on
+			}
+			select {
+			case <-beating.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() {
+		cancel()
+		beats.Wait()
+	}
 }
 
 func (c *Conn) runGeneration(ctx context.Context, group string, gen *kafka.Generation, run func(context.Context, *Generation) error) error {

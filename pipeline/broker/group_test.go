@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // quick is a group whose members are declared dead as fast as a Kafka with default limits allows.
@@ -111,6 +113,46 @@ func TestSecondMemberEndsTheGenerationAndSharesThePartitions(t *testing.T) {
 				t.Logf("on the way: %+v", e)
 			}
 		}
+		cancel()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A member that drains for longer than its session is waited for, and is the same member afterwards.
+func TestMemberThatDrainsLongerThanItsSessionStaysInTheGroup(t *testing.T) {
+	onBrokers(t, func(t *testing.T, c *Conn) {
+		topic, group := newTopic(t, c, 2, nil), unique(t, "group")
+		ctx, cancel := context.WithCancel(within(t, 60*time.Second))
+		cfg := quick(group, topic)
+		cfg.SessionTimeout = time.Second
+		cfg.OnWait = func(err error) {
+			if errors.Is(err, kafka.UnknownMemberId) {
+				t.Errorf("taken for dead: %v", err)
+			}
+		}
+		first, second := make(chan string, 20), make(chan string, 20)
+		done := make(chan error, 2)
+		member := func(ids chan string, drain time.Duration) {
+			done <- c.JoinGroup(ctx, cfg, func(gen context.Context, g *Generation) error {
+				ids <- g.MemberID
+				<-gen.Done()
+				if ctx.Err() == nil {
+					time.Sleep(drain) // the thing that is tested: a member that is busy
+				}
+				return gen.Err()
+			})
+		}
+		go member(first, 3*time.Second)
+		id := <-first
+		go member(second, 0)
+		if again := <-first; again != id {
+			t.Errorf("member %s came back as %s", id, again)
+		}
+		<-second
 		cancel()
 		for range 2 {
 			if err := <-done; err != nil {
