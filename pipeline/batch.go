@@ -68,7 +68,8 @@ type answer struct {
 	told    []byte        // what the watch has published
 	toldAt  window.Mark   // and where
 	toldNew bool          // for the first time
-	why     cause         // of a default
+	toldWhy cause         // if that is a default
+	why     cause         // if bytes are a default
 	late    bool          // a default that the front gives for its verdict, which came too late
 }
 

@@ -176,8 +176,8 @@ func (l *lane) tell(ctx context.Context) error {
 				next = min(next, f.dues[i])
 			case l.prepare(rs, a):
 				f.dues[i] = farAhead
-				if a.why = held; a.deadline < f.came {
-					a.why = causeBacklog
+				if a.toldWhy = held; a.deadline < f.came {
+					a.toldWhy = causeBacklog
 				}
 			case a.state.Load() < taken:
 				next = min(next, now.Add(tellAgain))

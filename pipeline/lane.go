@@ -77,7 +77,7 @@ func (l *lane) front(ctx, drain context.Context) error {
 			return p.wait()
 		}
 		b := &f.batch
-		for from := 0; from < len(b.answers); {
+		for from, last := 0, false; !last; { // once its last part is on its way, the flight may be another one
 			started := time.Now()
 			n, wait, err := l.engine.decide(drain, b, from)
 			if err != nil {
@@ -91,7 +91,8 @@ func (l *lane) front(ctx, drain context.Context) error {
 			if b.deferred { // before anybody can see what is published now
 				l.pace.deferTo(l.partition, b.earliest())
 			}
-			part, records, last := b.answers[from:n], f.records[from:n], n == len(b.answers)
+			part, records := b.answers[from:n], f.records[from:n]
+			last = n == len(b.answers)
 			p.start(func() error {
 				if err := l.publish(drain, records, b, part); err != nil {
 					l.queue.close() // so that the front looks here at once

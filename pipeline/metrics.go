@@ -240,7 +240,7 @@ func (m *Metrics) told(a *answer) {
 	switch {
 	case a.toldAt.Default:
 		source = payment.SourceDefaultDeadline
-		m.defaults[a.why].Inc()
+		m.defaults[a.toldWhy].Inc()
 	case source == "":
 		source = payment.SourceRules // another member was first, and that is all we know
 	}

@@ -151,7 +151,7 @@ func (l *lane) defaultLate(ctx context.Context, part []answer, now payment.Time)
 			continue
 		}
 		w.write(l.gate, l.gate.ruleset(), a)
-		a.why, a.late = causePaused, true
+		a.toldWhy, a.late = causePaused, true
 		w.telling = append(w.telling, a)
 	}
 	l.agree(ctx, w.telling)
