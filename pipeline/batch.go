@@ -102,7 +102,7 @@ func (b *Batch) reset(n int, limits payment.Limits) {
 
 // part makes the batch ready to decide the answers from one on.
 func (b *Batch) part(from int) {
-	b.begin, b.claims = from, ledger.NewClaims(b)
+	b.begin, b.claims = from, ledger.NewClaims()
 	b.fresh, b.of, b.marks, b.invalid = b.fresh[:0], b.of[:0], b.marks[:0], b.invalid[:0]
 }
 

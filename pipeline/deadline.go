@@ -163,7 +163,7 @@ func (l *lane) tell(ctx context.Context) error {
 		held = causeBroker // what was published before took so long
 	}
 	rs := l.gate.ruleset()
-	w.telling, w.claims = w.telling[:0], ledger.NewClaims(w)
+	w.telling, w.claims = w.telling[:0], ledger.NewClaims()
 	for _, f := range flights {
 		if f.due > now {
 			continue

@@ -211,7 +211,7 @@ func (l *lane) foldBatch(ctx, drain context.Context, records []broker.Record, s 
 	if err := l.claimRevisions(drain, b, b.answers); err != nil {
 		return err
 	}
-	b.claims = ledger.NewClaims(b)
+	b.claims = ledger.NewClaims()
 	if err := l.publish(drain, records, b, b.answers); err != nil {
 		return err
 	}

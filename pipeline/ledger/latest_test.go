@@ -18,7 +18,7 @@ func TestTheLatestVerdictIsThatOfTheLastRevision(t *testing.T) {
 		}
 	}
 	latest(1, 0)
-	c := NewClaims(nil)
+	c := NewClaims()
 	x.Claim(hash(1), c)
 	latest(1, 0) // it is being decided
 	x.Settle(c, []window.Mark{{Tx: hash(1), Verdict: payment.Hold, Offset: 4}}, func(int) []byte { return nil })
@@ -35,7 +35,7 @@ func TestTheLatestVerdictIsThatOfTheLastRevision(t *testing.T) {
 
 func TestABlockIsKnownBeforeItIsPublished(t *testing.T) {
 	x := New(1<<10, forgotten)
-	c := NewClaims(nil)
+	c := NewClaims()
 	x.Claim(hash(1), c)
 	x.Blocks(c, hash(1))
 	if v, known := x.Latest(hash(1)); v != payment.Block || !known {

@@ -90,15 +90,13 @@ func (x *Index) lookAhead(marks []window.Mark) {
 
 // Claims are the transactions that one batch of one lane is deciding.
 type Claims struct {
-	// Owner is what the batch's lane knows it by; nobody else looks at it.
-	Owner   any
 	done    chan struct{} // closed when they are settled or given up
 	hashes  []window.TxHash
 	blocked []window.TxHash // of hashes, those that Blocks has told
 }
 
 // NewClaims returns an empty set of claims.
-func NewClaims(owner any) *Claims { return &Claims{Owner: owner, done: make(chan struct{})} }
+func NewClaims() *Claims { return &Claims{done: make(chan struct{})} }
 
 // Done is closed when the claims are settled or given up.
 func (c *Claims) Done() <-chan struct{} { return c.done }
@@ -272,7 +270,9 @@ func (x *Index) Clear() {
 func (x *Index) giveUp(c *Claims) {
 	x.mu.Lock()
 	for _, h := range c.hashes {
-		delete(x.claims, h)
+		if x.claims[h] == c { // one that was given back may be another's by now
+			delete(x.claims, h)
+		}
 	}
 	c.hashes = c.hashes[:0]
 	x.mu.Unlock()

@@ -12,7 +12,7 @@ func hash(i int) window.TxHash { return window.Key{}.Tx(fmt.Sprint(i)) }
 
 func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
 	x := New(1<<10, forgotten)
-	first, second := NewClaims(nil), NewClaims(nil)
+	first, second := NewClaims(), NewClaims()
 	if _, found, by := x.Claim(hash(1), first); found || by != nil {
 		t.Fatal("a new transaction was not free")
 	}
@@ -36,9 +36,27 @@ func TestATransactionBelongsToTheBatchThatClaimsItFirst(t *testing.T) {
 	}
 }
 
+// A transaction that was given back, and is another batch's now, stays that one's when the first batch is settled.
+func TestWhatWasGivenBackIsNobodysBusinessAnyMore(t *testing.T) {
+	x := New(1<<10, forgotten)
+	first, second, third := NewClaims(), NewClaims(), NewClaims()
+	h := hash(1)
+	if _, _, by := x.Claim(h, first); by != nil {
+		t.Fatal("a new transaction is claimed")
+	}
+	x.Unclaim(h, first)
+	if _, _, by := x.Claim(h, second); by != nil {
+		t.Fatal("what was given back is claimed still")
+	}
+	x.Settle(first, nil, nil)
+	if _, _, by := x.Claim(h, third); by != second {
+		t.Errorf("it belongs to %v, want the second batch", by)
+	}
+}
+
 func TestClaimsThatAreGivenUpAreFreeAgain(t *testing.T) {
 	x := New(1<<10, forgotten)
-	first, second := NewClaims(nil), NewClaims(nil)
+	first, second := NewClaims(), NewClaims()
 	x.Claim(hash(1), first)
 	x.Clear()
 	<-first.Done()
@@ -55,7 +73,7 @@ func TestTheFirstDecisionOfATransactionCounts(t *testing.T) {
 	}
 	x.Add(window.Mark{Tx: hash(1), Offset: 3, Verdict: payment.Approve}, nil)
 	x.Add(window.Mark{Tx: hash(1), Offset: 8, Verdict: payment.Block}, nil)
-	if m, _, _ := x.Claim(hash(1), NewClaims(nil)); m.Offset != 3 || m.Verdict != payment.Approve {
+	if m, _, _ := x.Claim(hash(1), NewClaims()); m.Offset != 3 || m.Verdict != payment.Approve {
 		t.Fatalf("the mark is %+v", m)
 	}
 }

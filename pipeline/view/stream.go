@@ -52,6 +52,9 @@ func (s *Stream) Decision(r *broker.Record) {
 		s.line("a decision cannot be read: %v", err)
 		return
 	}
+	if d.DecidedAt == 0 { // a default says nothing that depends on who gives it: the broker says when it came
+		d.ReceivedAt, d.DecidedAt = d.EventTime, payment.Time(r.Time)*1e6
+	}
 	s.Show(&d)
 }
 

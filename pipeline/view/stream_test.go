@@ -26,6 +26,9 @@ func TestTheStreamShowsWhatHappens(t *testing.T) {
 		}
 		s.Decision(&broker.Record{Value: d.Append(nil)})
 	}
+	d.Reset()
+	d.TransactionID, d.Verdict, d.Source, d.EventTime = "t", payment.Hold, payment.SourceDefaultDeadline, payment.Time(1_800_000_000e9)
+	s.Decision(&broker.Record{Value: d.Append(nil), Time: 1_800_000_000_250}) // a default does not say when it was made
 	s.DeadLetter(&broker.Record{Headers: []broker.Header{{Key: "reason", Value: []byte("id_conflict")}, {Key: "field", Value: []byte("transaction_id")}}})
 	s.DeadLetter(&broker.Record{Headers: []broker.Header{{Key: "receipt", Value: []byte("done")}}}) // nothing was refused
 	s.Decision(&broker.Record{Value: []byte("{")})
@@ -37,9 +40,10 @@ func TestTheStreamShowsWhatHappens(t *testing.T) {
 	for _, want := range []string{
 		"08:00:00.001  qr                  CNY 128.50  approve      1.5",
 		"10:00:00.001  qr                  CNY 128.50  hold           -  CARD_TESTING (6 attempts)",
+		"08:00:00.250                               -  hold       250.0  \n",
 		"dead letter: id_conflict transaction_id\n",
 		"a decision cannot be read: ",
-		"── 2 payments, ", "approve 1 (50.0 %) · hold 1 (50.0 %) · block 0 (0.0 %) · p50 1.5 ms, p99 1.5 ms",
+		"── 3 payments, ", "approve 1 (33.3 %) · hold 2 (66.7 %) · block 0 (0.0 %) · p50 1.5 ms, p99 1.5 ms",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
