@@ -66,9 +66,10 @@ func (d *differ) policy() {
 		upOr(b.Caps.MinCount-a.Caps.MinCount, "the cap comes later", "the cap comes earlier"))
 	verdict(at("caps", "then"), "caps.then", a.Caps.Then, b.Caps.Then)
 	d.value(at("channels"), "channels", join(a.Channels), join(b.Channels), "")
+	d.value(at("reasons"), "reasons", join(a.Reasons), join(b.Reasons), "")
 	verdict(at("no_rate"), "no_rate", a.NoRate, b.NoRate)
 
-	known := []string{"base_currency", "time_zone", "decide_within", "when_late", "if_cannot_hold", "hold", "thresholds", "duplicates", "caps", "channels", "no_rate"}
+	known := []string{"base_currency", "time_zone", "decide_within", "when_late", "if_cannot_hold", "hold", "thresholds", "duplicates", "caps", "channels", "reasons", "no_rate"}
 	nested := map[string][]string{"hold": {"review", "step_up"}, "duplicates": {"within", "verdict", "payer_message"}, "caps": {"block_share", "per", "min_count", "then"}}
 	for _, key := range keysOf(from, to) { // of a later format: better told than left out
 		if !slices.Contains(known, key) {

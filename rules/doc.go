@@ -155,6 +155,15 @@
 //
 // It is absent where the feature's entity is not named, or the payment is late.
 //
+// # Reasons
+//
+// A rule's reason is the code that decisions, statistics and payment services know
+// it by; without one it is made of the id, in capitals. Where others must know every
+// code before it is used, the policy closes their set: then a code that is not in it
+// is a mistake, and one that no rule gives is worth a remark.
+//
+//	reasons: [CARD_TESTING, MULE_ACCOUNT]        in policy.yaml: by default any
+//
 // # Duplicate payments
 //
 // A charge is what would be paid twice: the type, payer, payee, amount and currency

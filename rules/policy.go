@@ -12,12 +12,14 @@ type Policy struct {
 	BaseCurrency payment.Currency
 	Location     *time.Location // of local time and calendar windows; nil when the policy names no time zone
 	Channels     []string       // the channels that are expected; others are decided like the rest, and alerted
+	Reasons      []string       // the codes that rules may give; none: any
 	NoRate       payment.Verdict
 	Hold         struct{ Review, StepUp HoldDefault }
 	Thresholds   []Threshold
 	Duplicates   Duplicates
 	Caps         Caps
 
+	reasonsAt    []place // of Reasons
 	decideWithin [typeCount]time.Duration
 	whenLate     [typeCount]Late
 	cannotHold   map[string]payment.Verdict // by channel

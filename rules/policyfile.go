@@ -98,6 +98,7 @@ func readPolicy(n node, p *Policy, r *rates) {
 				field{"then", func(v node) { set(&p.Caps.Then)(v.verdict("then", payment.Hold, payment.Approve)) }})
 		}},
 		field{"channels", p.readChannels},
+		field{"reasons", p.readReasons},
 		field{"no_rate", func(v node) {
 			set(&p.NoRate)(v.verdict("no_rate", payment.Approve, payment.Hold, payment.Block))
 		}},

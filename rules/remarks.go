@@ -15,7 +15,7 @@ import (
 // judge ends by.
 //
 //   - what has ended: entries of lists, exempts, and days of recheck_by;
-//   - features and lists that nothing looks at;
+//   - features and lists that nothing looks at, and reasons that no rule gives;
 //   - a rule that changes no verdict, since another one covers it, and one that
 //     contradicts another, or an exempt, about the same payments;
 //   - a rule that fires because a feature is absent, as all are while the store is away;
@@ -26,6 +26,7 @@ func (s *Ruleset) Remarks(at payment.Time) Problems {
 	r.problems = append(r.problems, s.ended(at)...)
 	f.remarkRechecks(r, at)
 	f.remarkUnused(r, s)
+	f.remarkReasons(r, s)
 	f.remarkCovered(r, s)
 	f.remarkAbsent(r)
 	f.remarkExempts(r)

@@ -181,12 +181,17 @@ func (f *ruleFiles) rule(n node) {
 	} else {
 		r.hold = f.holdTerms(hold)
 	}
+	reason, said := found["reason"]
 	if r.reason == "" {
 		r.reason = strings.ToUpper(strings.ReplaceAll(r.id, "-", "_"))
 		if len(n.problems) == before && !codePattern.MatchString(r.reason) {
 			n.at(n.place(), "an id that begins with a digit makes no reason: a rule such as this one needs the key reason")
 		}
 	}
+	if !said {
+		reason = n
+	}
+	f.policy.checkReason(n, reason.place(), &r, said)
 	if len(n.problems) == before && f.canHold(when, &r.applies) {
 		_, answered := found["without_features"]
 		f.rules, f.written = append(f.rules, r), append(f.written, written{when: when, answered: answered, review: found["recheck_by"]})

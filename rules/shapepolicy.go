@@ -61,6 +61,7 @@ func policyFileShape() shape {
 			can("then", wordShape("What a block becomes beyond it.", hold, approve).or(hold)))),
 		can("channels", setShape("The channels that are expected. Others are decided like the rest, counted and alerted.", patternShape("", channelPattern), 0).
 			or([]string{"qr", "in_app", "mini_program", "web", "pos", "transit", "bill", "face"})),
+		can("reasons", setShape("The reasons that rules may give, where there is a closed set of them: another one is a mistake.", patternShape("", codePattern), 0)),
 		can("no_rate", wordShape("What a payment gets whose currency has no rate.", approve, hold, block).or(hold)))
 }
 
