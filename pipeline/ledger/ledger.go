@@ -325,22 +325,11 @@ func MarkOf(key window.Key, partition int32, offset int64, value []byte) (m wind
 // glimpse reads a decision, without what it rests on, for a moment: f must keep
 // nothing of it.
 func glimpse(value []byte, f func(d *payment.Decision)) error {
-	g := glimpses.Get().(*struct {
-		payment.DecisionReader
-		payment.Decision
-	})
-	defer glimpses.Put(g)
-	if err := g.Read(value, &g.Decision); err != nil {
+	var reader payment.DecisionReader
+	var d payment.Decision
+	if err := reader.Read(value, &d); err != nil {
 		return err
 	}
-	f(&g.Decision)
+	f(&d)
 	return nil
 }
-
-// glimpses are what decisions are read with and into.
-var glimpses = sync.Pool{New: func() any {
-	return new(struct {
-		payment.DecisionReader
-		payment.Decision
-	})
-}}
